@@ -1,0 +1,49 @@
+"""What did this attention head just write, and which words of the whole vocabulary is that nearest to?
+
+The public names load when they are first used, so that ``import attnxr`` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnxr.analysis.sequence import sequence_distances
+    from attnxr.dashboard import explore
+    from attnxr.errors import (
+        AttnxrError,
+        InputError,
+        ModelNotFoundError,
+        TextTooLongError,
+        UnsupportedModelError,
+    )
+    from attnxr.model import Model, load_model
+
+__all__ = [
+    "AttnxrError",
+    "InputError",
+    "Model",
+    "ModelNotFoundError",
+    "TextTooLongError",
+    "UnsupportedModelError",
+    "explore",
+    "load_model",
+    "sequence_distances",
+]
+
+_HOMES = {
+    **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "attnxr.errors"),
+    "Model": "attnxr.model",
+    "load_model": "attnxr.model",
+    "explore": "attnxr.dashboard",
+    "sequence_distances": "attnxr.analysis.sequence",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'attnxr' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

