@@ -1,0 +1,5 @@
+"""Tests of attnxr; cases.py, models.py and oracles.py hold what they share."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.cases", "tests.oracles")

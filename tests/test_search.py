@@ -1,0 +1,220 @@
+"""The search over arrays is exact: duplicates, zero vectors, near ties, huge and tiny norms, any size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from attnxr import search
+from attnxr.vocabulary import Block
+from tests import oracles
+
+TIE = 1e-12  # both sides compute in float64 from the same numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary(Block):
+    """Vocabulary encodings (rows + shift) · scale + offset with any scale."""
+
+    scales: np.ndarray  # (P, V)
+
+    def scale(self, entries: slice) -> np.ndarray:
+        return self.scales[:, entries]
+
+    def scale_at(self, places: np.ndarray, entries: np.ndarray) -> np.ndarray:
+        return self.scales[places, entries]
+
+    def vectors(self, head: int, place: int) -> np.ndarray:
+        """What the definition says u is: (V, d)."""
+        rows = self.rows[head].astype(np.float64)
+        return (rows + self.shift[head, place]) * self.scales[place][:, None] + self.offset[head]
+
+
+def plain(rows: np.ndarray) -> Vocabulary:
+    """(head, V, d) encodings that are the rows themselves, at a single position."""
+    heads, size, features = rows.shape
+    zeros = np.zeros((heads, features))
+    return Vocabulary(rows.astype(np.float32), zeros[:, None], zeros, np.ones((1, size)))
+
+
+def random_vocabulary(heads: int, places: int, size: int, features: int, seed: int) -> Vocabulary:
+    rng = np.random.default_rng(seed)
+    return Vocabulary(
+        rng.normal(size=(heads, size, features)).astype(np.float32),
+        rng.normal(size=(heads, places, features)),
+        rng.normal(size=(heads, features)),
+        rng.uniform(0.5, 2, size=(places, size)),
+    )
+
+
+def random_queries(*shape: int) -> np.ndarray:
+    return np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32)
+
+
+def nearest(
+    vocabulary: Vocabulary, queries: np.ndarray, place: list[int], own: list[int], k: int, metric: Any, **more: Any
+) -> search.Nearest:
+    """Search with query heads that share the vocabulary's heads evenly."""
+    heads = np.arange(queries.shape[1]) * len(vocabulary.rows) // queries.shape[1]
+    return search.search(vocabulary, queries, heads, np.array(place), np.array(own), k, metric, **more)
+
+
+def check(vocabulary: Vocabulary, queries: np.ndarray, place: list[int], own: list[int], k: int, metric: Any) -> None:
+    """Search, and compare with going through every pair."""
+    found = nearest(vocabulary, queries, place, own, k, metric)
+    group = queries.shape[1] // len(vocabulary.rows)
+    for head, position in np.ndindex(queries.shape[1:3]):
+        vectors = vocabulary.vectors(head // group, place[position])
+        true = oracles.distances(metric, queries[:, head, position], vectors)
+        slack = oracles.tolerances(metric, queries[:, head, position], vectors, TIE)
+        best = np.sort(true, axis=-1)[:, :k]
+        oracles.check_neighbors(found.ids[:, head, position], best, true, slack)
+        oracles.check_own(found.own_rank[:, head, position], true[:, own[position]], true, slack, own[position])
+        unit = slack.max() + np.finfo(np.float32).smallest_subnormal
+        np.testing.assert_allclose(found.distance[:, head, position], best, rtol=1e-6, atol=unit)
+        own_true = true[:, own[position]]
+        np.testing.assert_allclose(found.own_distance[:, head, position], own_true, rtol=1e-6, atol=unit)
+
+
+every_metric = pytest.mark.parametrize("metric", oracles.METRICS)
+
+NASTY = [0.0, 1.0, -1.0, 1 + 2**-23, 1 - 2**-24, 0.1, 3e5, -3e5, 3e5 + 0.03125, 1e-20, -1e-20, 1e15, 1e-38]
+numbers = st.sampled_from(NASTY) | st.floats(-4, 4, width=32)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Any:
+    """A small vocabulary with repeated and nearly repeated entries, and queries that are often among them."""
+    heads, size, features = draw(st.tuples(st.integers(1, 2), st.integers(1, 12), st.integers(1, 4)))
+    rows = draw(arrays(np.float32, (heads, size, features), elements=numbers))
+    copies = draw(st.lists(st.integers(0, size - 1), max_size=size))
+    rows[:, : len(copies)] = rows[:, copies]
+    positions = draw(st.integers(1, 3))
+    queries = draw(arrays(np.float32, (2, heads, positions, features), elements=numbers))
+    own = draw(st.lists(st.integers(0, size - 1), min_size=positions, max_size=positions))
+    if draw(st.booleans()):
+        queries[0] = rows[:, own]
+    return plain(rows), queries, [0] * positions, own, draw(st.integers(1, size))
+
+
+@every_metric
+@settings(max_examples=150, deadline=None, derandomize=True)
+@example(problem=(plain(np.full((1, 1, 1), 1e-20)), np.full((2, 1, 1, 1), -1e-20, np.float32), [0], [0], 1))
+@given(problem=problems())
+def test_is_exact_on_nasty_numbers(metric: Any, problem: Any) -> None:
+    vocabulary, queries, place, own, k = problem
+    check(vocabulary, queries, place, own, k, metric)
+
+
+@every_metric
+@pytest.mark.parametrize("k", [1, 15, 9001])
+def test_is_exact_on_a_vocabulary_of_several_tiles(metric: str, k: int) -> None:
+    vocabulary = random_vocabulary(heads=2, places=2, size=9001, features=5, seed=0)
+    check(vocabulary, random_queries(2, 2, 3, 5), [0, 1, 1], [0, 9000, 4096], k, metric)
+
+
+@every_metric
+def test_query_heads_share_the_vocabulary_of_their_group(metric: str) -> None:
+    vocabulary = random_vocabulary(heads=2, places=2, size=50, features=4, seed=1)
+    check(vocabulary, random_queries(2, 6, 2, 4), [1, 0], [3, 7], 9, metric)
+
+
+@every_metric
+def test_is_exact_far_from_the_origin(metric: str) -> None:
+    """Where float32 products cancel: the vocabulary is a small cloud a million away from zero."""
+    rng = np.random.default_rng(2)
+    rows = rng.normal(size=(1, 3000, 8)).astype(np.float32)
+    offset = np.full((1, 8), 1e6)
+    vocabulary = Vocabulary(rows, np.zeros((1, 1, 8)), offset, np.ones((1, 3000)))
+    queries = (offset + rng.normal(size=(2, 1, 4, 8))).astype(np.float32)
+    check(vocabulary, queries, [0] * 4, [5, 6, 7, 8], 15, metric)
+
+
+@every_metric
+def test_entries_equally_near_come_in_the_order_of_their_ids(metric: str) -> None:
+    """More equal entries than any buffer holds, so that every one of them is left open by the screen."""
+    rows = np.tile(np.array([1, 2, 3], np.float32), (1, 5000, 1))
+    rows[0, 4000] = [3, 1, 1]
+    found = nearest(plain(rows), random_queries(1, 1, 1, 3), [0], [4999], 15, metric)
+    expected = list(range(15)) if 4000 not in found.ids else [4000, *range(14)]
+    assert found.ids.ravel().tolist() == expected
+    assert found.own_rank.item() in (1, 2)
+    check(plain(rows), random_queries(1, 1, 1, 3), [0], [4999], 15, metric)
+
+
+@every_metric
+def test_own_rank_counts_strictly_nearer_entries(metric: str) -> None:
+    rows = np.array([[[1, 0], [0, 1], [1, 0], [0.6, 0.8]]], np.float32)
+    queries = np.array([[[[1, 0]], [[1, 0]]]], np.float32).transpose(0, 2, 1, 3)
+    found = nearest(plain(rows), queries, [0, 0], [2, 3], 4, metric)
+    assert found.own_rank.ravel().tolist() == [1, 3]
+
+
+def test_a_zero_vector_has_cosine_zero_to_everything() -> None:
+    rows = np.array([[[0, 0], [1, 2], [-1, 0]]], np.float32)
+    queries = np.array([[[[0, 0], [1, 0]]]], np.float32)
+    found = nearest(plain(rows), queries, [0, 0], [0, 0], 3, "cosine")
+    assert found.distance[0, 0, 0].tolist() == [1, 1, 1]
+    assert found.ids[0, 0, 0].tolist() == [0, 1, 2]
+    assert found.ids[0, 0, 1].tolist() == [1, 0, 2]
+    assert found.own_rank[0, 0].tolist() == [1, 2]
+
+
+@every_metric
+@pytest.mark.parametrize("factor", [1e-25, 1e-20, 1e-15, 1e15, 1e25])
+def test_is_exact_at_any_size_of_the_numbers(metric: str, factor: float) -> None:
+    if metric == "dot":
+        factor = min(factor, 1e15)  # a product of two larger ones is no float32
+    rows = random_queries(1, 200, 6) * np.float32(factor)
+    check(plain(rows), random_queries(2, 1, 3, 6) * np.float32(factor), [0] * 3, [0, 9, 199], 15, metric)
+    check(plain(rows), random_queries(2, 1, 3, 6), [0] * 3, [0, 9, 199], 15, metric)
+
+
+@every_metric
+def test_single_distances_are_those_of_the_search_to_the_bit(metric: Any) -> None:
+    vocabulary = random_vocabulary(heads=2, places=2, size=300, features=8, seed=3)
+    queries, place = random_queries(3, 2, 2, 8), [1, 0]
+    found = nearest(vocabulary, queries, place, [4, 5], 300, metric)
+    for head, position in np.ndindex(2, 2):
+        at = queries[:, head, position]
+        alone = search.distances(vocabulary, metric, head, at, place[position], np.arange(300))
+        ids = found.ids[:, head, position]
+        np.testing.assert_array_equal(found.distance[:, head, position], np.take_along_axis(alone, ids, -1))
+
+
+@every_metric
+def test_the_number_of_threads_changes_nothing(metric: Any) -> None:
+    vocabulary = random_vocabulary(heads=2, places=1, size=5000, features=8, seed=4)
+    arguments = (vocabulary, random_queries(2, 2, 1, 8), [0], [4], 15, metric)
+    threads = torch.get_num_threads()
+    try:
+        answers = []
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            answers.append(nearest(*arguments))
+    finally:
+        torch.set_num_threads(threads)
+    for name in ("ids", "distance", "own_rank", "own_distance"):
+        np.testing.assert_array_equal(getattr(answers[0], name), getattr(answers[1], name))
+
+
+def test_progress_ascends_to_one_and_what_it_raises_ends_the_search() -> None:
+    vocabulary = random_vocabulary(heads=1, places=1, size=9001, features=3, seed=5)
+    arguments = (vocabulary, random_queries(1, 1, 1, 3), [0], [4], 1, "cosine")
+    told: list[float] = []
+    nearest(*arguments, progress=told.append)
+    assert told == sorted(told)
+    assert told[-1] == 1
+
+    def cancel(fraction: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        nearest(*arguments, progress=cancel)

@@ -1,0 +1,96 @@
+"""Tokens as people read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from attnxr.tokens import VocabularyTokens, label
+from tests import models
+from tests.cases import Case
+
+
+@pytest.mark.parametrize(
+    ("token", "text", "shown"),
+    [
+        ("Time", "Time", "Time"),
+        ("Ġflies", " flies", "␣flies"),
+        ("Ġ", " ", "␣"),
+        ("##ing", "ing", "##ing"),
+        ("<s>", "<s>", "<s>"),
+        ("[MASK]", "[MASK]", "[MASK]"),
+        ("Ã©", "é", "é"),
+        ("ðŁ", "\ufffd", "ðŁ"),
+    ],
+)
+def test_label(token: str, text: str, shown: str) -> None:
+    assert label(token, text) == shown
+
+
+@pytest.mark.parametrize(
+    "text", ["\n", "\t", " \n", "\x01", "\x7f", "\u200d", "\u200f", "\u202e", "\xa0", "  ", "\xad"]
+)
+def test_label_of_what_cannot_be_seen_can_be_seen(text: str) -> None:
+    shown = label("Ċ", text)
+    assert shown.isprintable()
+    assert shown.strip()
+
+
+def test_the_texts_of_byte_level_tokens_make_up_the_text(roberta: Case) -> None:
+    enc = roberta.model.encode("Fruit flies, unbelievably!  Two spaces.")
+    assert "".join(enc.text.values[1:-1]) == "Fruit flies, unbelievably!  Two spaces."
+
+
+def test_the_texts_of_wordpiece_tokens_are_words_and_their_ends(bert: Case) -> None:
+    enc = bert.model.encode("Fruit unbelievable")
+    assert "##" in "".join(enc.token.values)
+    assert not any("##" in text for text in enc.text.values)
+    assert "".join(text.strip() for text in enc.text.values[1:-1]) == "fruitunbelievable"
+
+
+def test_characters_index_the_text(case: Case) -> None:
+    text = "Time FLIES like   an arrow"
+    enc = case.model.encode(text).isel(position=slice(1, -1))
+    pieces = [text[a:b] for a, b in zip(enc.char_start.values, enc.char_end.values, strict=True)]
+    assert "".join(pieces).replace(" ", "") == text.replace(" ", "")
+    for piece, token in zip(pieces, enc.text.values, strict=True):
+        assert piece.strip().lower() == token.strip().lower()
+
+
+def test_tokens_without_characters_say_so(case: Case) -> None:
+    ends = case.enc.isel(position=[0, -1])
+    for name in ("char_start", "char_end", "word"):
+        assert ends[name].values.tolist() == [-1, -1]
+    assert ends.is_special.all()
+
+
+def test_words_group_the_pieces_of_a_word(bert: Case) -> None:
+    enc = bert.model.encode("Fruit unbelievable banana")
+    words = enc.word.values[1:-1]
+    assert words[0] == 0
+    assert sorted(set(words)) == [0, 1, 2]
+    assert (words == 1).sum() > 1
+
+
+@pytest.mark.parametrize("name", ["roberta", "bert", "minilm"])
+def test_every_vocabulary_entry_has_a_token_of_its_own_and_a_text(request: pytest.FixtureRequest, name: str) -> None:
+    vocabulary = request.getfixturevalue(name).model.vocabulary
+    assert len(set(vocabulary.token)) == len(vocabulary.token) == len(vocabulary.text)
+    assert all(isinstance(each, str) and each for each in (*vocabulary.token, *vocabulary.text))
+    assert all(label(token, text).strip() for token, text in zip(vocabulary.token, vocabulary.text, strict=True))
+
+
+def test_entries_without_a_token_are_named_by_their_ids() -> None:
+    names = VocabularyTokens(models.wordpiece_tokenizer(), models.VOCABULARY_SIZE).token
+    assert all(str(i) in names[i] for i in range(len(models.wordpiece_tokenizer()), models.VOCABULARY_SIZE))
+    assert len(set(names)) == models.VOCABULARY_SIZE
+
+
+@pytest.mark.parametrize(("name", "typed", "token"), [("roberta", "<mask>", "<mask>"), ("bert", "[MASK]", "[MASK]")])
+def test_a_mask_typed_as_text_is_the_mask(request: pytest.FixtureRequest, name: str, typed: str, token: str) -> None:
+    case: Any = request.getfixturevalue(name)
+    enc = case.model.encode(f"Time {typed} like")
+    assert token in enc.token.values
+    assert token in enc.text.values
+    case.check(case.model.neighbors(enc, 3), enc=enc)

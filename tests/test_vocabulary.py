@@ -1,0 +1,148 @@
+"""Vocabulary encodings are what layer 0 of the model itself computes, or there are none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch import nn
+
+import attnxr
+from attnxr.errors import UnsupportedModelError
+from tests import models, oracles
+from tests.cases import HEAD_VECTORS, Case
+
+
+@pytest.mark.parametrize("vector", HEAD_VECTORS)
+def test_identity(case: Case, vector: Any) -> None:
+    """The own token's vocabulary encoding is the vector that layer 0 computed in the real forward pass."""
+    layer0 = case.enc.isel(layer=[0])
+    near = case.model.neighbors(layer0, k=1, metric="euclidean", of=vector, space=vector)
+    size = np.linalg.norm(layer0[vector].values, axis=-1)
+    assert (near.own_distance.values <= 1e-5 * size).all()
+    assert (near.own_rank == 1).all()
+    assert (near.neighbor_id.isel(rank=0) == near.token_id).all()
+
+
+@pytest.mark.parametrize("vector", HEAD_VECTORS)
+def test_identity_holds_for_padding_typed_as_text(vector: Any, roberta: Case) -> None:
+    """RoBERTa does not count padding as a position, wherever it stands."""
+    enc = roberta.model.encode("Time<pad> flies<pad><pad> like", include=(vector,)).isel(layer=[0])
+    assert (enc.token_id == 1).sum() == 3
+    near = roberta.model.neighbors(enc, k=1, metric="euclidean", of=vector, space=vector)
+    assert (near.own_distance.values <= 1e-5 * np.linalg.norm(enc[vector].values, axis=-1)).all()
+
+
+def test_a_head_that_attends_only_to_itself_finds_its_own_token(tiny: Case) -> None:
+    """A text of one token: layer 0's head encoding is the token's value."""
+    enc = tiny.model.encode(token_ids=[57])
+    near = tiny.model.neighbors(enc.isel(layer=[0]), k=1, metric="euclidean")
+    assert (near.own_rank == 1).all()
+    assert (near.own_distance.values <= 1e-5 * np.linalg.norm(enc["encoding"][0].values, axis=-1)).all()
+
+
+def test_without_the_positional_term_all_positions_see_one_vocabulary(tiny: Case) -> None:
+    """The same head encoding put at every position gets the same neighbours there."""
+    same = tiny.enc.copy(deep=True)
+    same["encoding"][:] = tiny.enc["encoding"].isel(position=3)
+    off = tiny.model.neighbors(same, k=5, positional=False)
+    on = tiny.model.neighbors(same, k=5, positional=True)
+    assert (off.distance == off.distance.isel(position=0)).all()
+    assert (on.distance != on.distance.isel(position=0)).any()
+
+
+def test_verification_tells_what_was_compared(case: Case) -> None:
+    verification = case.model.verification
+    assert verification.path == "factored"
+    assert 0 < verification.error <= verification.tolerance <= 1e-5
+    assert verification.pairs > 1
+    assert "factored" in str(verification)
+    with pytest.raises(AttributeError):
+        verification.error = 0.0
+
+
+class Squashed(nn.LayerNorm):
+    """Not affine, so that what the factored path assumes is false."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).tanh()
+
+
+class SquashedBert(oracles.Bert):
+    def norm(self, name: str, x: Any) -> Any:
+        normed = super().norm(name, x)
+        return np.tanh(normed) if name.startswith("embeddings") else normed
+
+
+def with_embedding_norm(norm: nn.Module) -> Any:
+    hf_model = models.tiny_bert()
+    norm.load_state_dict(hf_model.embeddings.LayerNorm.state_dict())
+    hf_model.embeddings.LayerNorm = norm
+    return hf_model
+
+
+def test_the_reference_path_serves_where_the_factored_path_is_not_right() -> None:
+    hf_model = with_embedding_norm(Squashed(32, eps=1e-12))
+    model = attnxr.Model(hf_model, models.wordpiece_tokenizer())
+    assert model.verification.path == "reference"
+    assert model.verification.error <= model.verification.tolerance
+    squashed = Case(model, hf_model, models.SENTENCE, odd_oracle=SquashedBert(hf_model, model.vocab_size))
+    for positional in (True, False):
+        near = model.neighbors(squashed.enc, k=7, positional=positional)
+        squashed.check(near, positional=positional)
+
+
+class Mixed(nn.LayerNorm):
+    """Lets each position see the others, so that no one-token sequence can stand for it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x + x.mean(1, keepdim=True))
+
+
+def test_a_model_that_neither_path_gets_right_is_refused() -> None:
+    with pytest.raises(UnsupportedModelError):
+        attnxr.Model(with_embedding_norm(Mixed(32, eps=1e-12)), models.wordpiece_tokenizer())
+
+
+SIZES: dict[str, Any] = {"vocab_size": 60, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+SIZES |= {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+T5_SIZES: dict[str, Any] = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("DistilBert", {"dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4}),
+        ("Electra", {"embedding_size": 16}),
+        ("Albert", {"embedding_size": 16}),
+        ("RobertaPreLayerNorm", {}),
+        ("Camembert", {}),
+        ("GPT2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40}),
+        ("Llama", {"num_key_value_heads": 2}),
+        ("ModernBert", {"global_attn_every_n_layers": 1, "cls_token_id": 1, "sep_token_id": 2}),
+        ("Qwen3", {"num_key_value_heads": 2, "head_dim": 16}),
+        ("Gemma2", {"num_key_value_heads": 2, "head_dim": 16}),
+        ("T5Encoder", T5_SIZES),
+    ],
+)
+def test_another_family_is_refused_or_right(family: str, options: dict[str, Any]) -> None:
+    sizes = SIZES if family not in ("T5Encoder", "GPT2", "DistilBert") else {"vocab_size": 60, "pad_token_id": 0}
+    config = getattr(transformers, f"{family.removesuffix('Encoder')}Config")(**sizes, **options)
+    config._attn_implementation = "eager"
+    hf_model = models.randomise(getattr(transformers, f"{family}Model")(config), seed=3)
+    try:
+        model = attnxr.Model(hf_model)
+    except UnsupportedModelError:
+        return
+    ids = [5, 17, 17, 40]
+    enc = model.encode(token_ids=ids, include=("value",))
+    with torch.no_grad():
+        true = hf_model(torch.tensor([ids]), output_attentions=True).attentions
+    np.testing.assert_allclose(enc.attention, torch.cat(true), atol=1e-6)
+    layer0 = enc.isel(layer=[0])
+    near = model.neighbors(layer0, 1, "euclidean", of="value")
+    assert (near.own_distance.values <= 1e-5 * np.linalg.norm(layer0["value"].values, axis=-1)).all()
+    assert (near.own_rank == 1).all()
