@@ -225,7 +225,7 @@ class Model:
         Parameters
         ----------
         encodings : xr.Dataset
-            What `encode` returns, or a selection from it that keeps its dimensions (``isel(layer=[3])``).
+            What `encode` returns, or a selection from it; dimensions that it dropped the result has dropped too.
         k : int
             How many neighbours, 1 … V.
         metric : {"cosine", "euclidean", "dot", "centered_cosine"}
@@ -276,7 +276,7 @@ class Model:
             coords={**question.coords, "rank": np.arange(1, k + 1)},
             attrs={**question.attrs, "k": k},
         )
-        return schema.describe(result, schema.NEIGHBORS)
+        return schema.describe(result, schema.NEIGHBORS).isel(dict.fromkeys(question.dropped, 0))
 
     def distances(
         self,
@@ -318,7 +318,8 @@ class Model:
             },
             attrs=question.attrs,
         )
-        return schema.describe(result.set_xindex("vocab_token"), schema.DISTANCES)
+        result = schema.describe(result.set_xindex("vocab_token"), schema.DISTANCES)
+        return result.isel(dict.fromkeys(question.dropped, 0))
 
     def _question(self, encodings: xr.Dataset, metric: Metric, of: Of, space: Space, positional: bool) -> Question:
         return Question(

@@ -2,8 +2,8 @@
 
 import json
 import threading
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -49,6 +49,8 @@ class Question:
         ``head``, or ``kv_head`` for vectors that several heads share.
     coords, attrs : dict
         What the answer's Dataset inherits.
+    dropped : list of str
+        Dimensions that a selection had dropped (``sel(layer=3)``); here they are back, with size 1.
 
     Raises
     ------
@@ -74,6 +76,7 @@ class Question:
         if not isinstance(positional, bool | np.bool_):
             raise InputError(f"positional={positional!r} was given; expected True or False.")
         _check(encodings, of, name, fingerprint)
+        encodings, dropped = _whole(encodings, of)
         grouped = of in ("key", "value") and window.layout.n_kv_heads != window.layout.n_heads
         if grouped and space == "query":
             raise InputError(
@@ -83,6 +86,7 @@ class Question:
             )
         vectors = encodings[of]
         self.head_dim = "kv_head" if grouped else "head"
+        self.dropped = [self.head_dim if dim == vectors.dims[1] else dim for dim in dropped]
         # Copies: what becomes of the Dataset later must not reach an answer that is computed later.
         self.queries = np.array(vectors.transpose("layer", ..., "position", "feature").values, order="C")
         self._own = encodings["token_id"].values.copy()
@@ -98,16 +102,11 @@ class Question:
             )
         self._texts: list[list[int]] = json.loads(encodings.attrs["token_ids"])
         several = "text_id" in encodings.coords
-        self._text_id = encodings["text_id"].values if several else np.zeros(len(self._own), np.int64)
-        at = encodings["text_position" if several else "position"].values
-        terms = [positional_terms(window, ids) for ids in self._texts]
-        used = torch.stack([terms[text][place] for text, place in zip(self._text_id, at, strict=True)])
-        # Positions of one term share one table, so that many texts cost no more than the longest of them.
-        distinct, place = torch.unique(used if positional else torch.zeros_like(used), dim=0, return_inverse=True)
-        self._place: NDArray[np.intp] = place.numpy()
-        self._blocks = vocabulary.blocks(space, distinct)
+        self._text_id = encodings["text_id"].values.copy() if several else np.zeros(len(self._own), np.int64)
+        self._at = encodings["text_position" if several else "position"].values.copy()
+        self._window, self._vocabulary, self._space, self._positional = window, vocabulary, space, positional
         self._lock = threading.Lock()
-        self._load = lru_cache(maxsize=1)(lambda i: self._blocks[i][1]())
+        self._load = lru_cache(maxsize=1)(lambda i: self._blocks[1][i][1]())
         self.coords: dict[str, Any] = {
             name: encodings.coords[name]
             for name in ("layer", *schema.TOKEN_COORDS, *schema.SEVERAL_TEXTS)
@@ -128,6 +127,19 @@ class Question:
             "vocab_size": vocabulary.size,
         }
 
+    @cached_property
+    def _blocks(self) -> tuple[NDArray[np.intp], list[tuple[NDArray[np.intp], Callable[[], Block]]]]:
+        """Which of the distinct positional terms each position has, and the vocabulary encodings for those terms.
+
+        Positions of one term share one table, so that many texts cost no more than the longest of them.
+        """
+        terms = [positional_terms(self._window, ids) for ids in self._texts]
+        used = torch.stack([terms[text][place] for text, place in zip(self._text_id, self._at, strict=True)])
+        if not self._positional:
+            used = torch.zeros_like(used)
+        distinct, place = torch.unique(used, dim=0, return_inverse=True)
+        return place.numpy(), self._vocabulary.blocks(self._space, distinct)
+
     def nearest(self, k: int, progress: Progress) -> Nearest:
         """Neighbours, own ranks and own distances of all the vectors; see `attnxr.search.search`."""
         shape = self.queries.shape[:3]
@@ -137,17 +149,18 @@ class Question:
             own_rank=np.empty(shape, np.int32),
             own_distance=np.empty(shape, np.float32),
         )
-        for i, (rows, load) in enumerate(self._blocks):
-            here = np.flatnonzero(np.isin(self._place, rows))
+        place, blocks = self._blocks
+        for i, (rows, load) in enumerate(blocks):
+            here = np.flatnonzero(np.isin(place, rows))
             part = search.search(
                 load(),
                 self.queries[:, :, here],
                 self._heads,
-                np.searchsorted(rows, self._place[here]),
+                np.searchsorted(rows, place[here]),
                 self._own[here],
                 k,
                 self._metric,
-                lambda fraction, i=i: progress((i + fraction) / len(self._blocks)),  # type: ignore[misc]
+                lambda fraction, i=i: progress((i + fraction) / len(blocks)),  # type: ignore[misc]
             )
             for name in ("ids", "distance", "own_rank", "own_distance"):
                 getattr(found, name)[:, :, here] = getattr(part, name)
@@ -157,11 +170,11 @@ class Question:
         self, layers: NDArray[np.intp], head: int, position: int, entries: NDArray[np.intp]
     ) -> NDArray[np.float32]:
         """Distances of one head and position, for some layers and vocabulary entries: float32 (layers, entries)."""
-        place = self._place[position]
-        i = next(i for i, (rows, _) in enumerate(self._blocks) if place in rows)
         with self._lock:
+            places, blocks = self._blocks
+            i = next(i for i, (rows, _) in enumerate(blocks) if places[position] in rows)
             block: Block = self._load(i)
-        row = int(np.searchsorted(self._blocks[i][0], place))
+        row = int(np.searchsorted(blocks[i][0], places[position]))
         return search.distances(
             block, self._metric, int(self._heads[head]), self.queries[layers, head, position], row, entries
         )
@@ -175,15 +188,33 @@ class Question:
         return found
 
 
+def _whole(encodings: xr.Dataset, of: Of) -> tuple[xr.Dataset, list[str]]:
+    """Give the vectors and their coordinates the dimensions back that selecting by one number has dropped."""
+    dims = schema.ENCODINGS[of].dims
+    of_coords = {"layer": ("layer",), dims[1]: (dims[1],)}
+    of_coords |= dict.fromkeys((*schema.TOKEN_COORDS, *schema.SEVERAL_TEXTS), ("position",))
+
+    def whole(name: str, dims: tuple[str, ...]) -> xr.Variable:
+        variable = encodings.variables[name]
+        if not set(variable.dims) <= set(dims) or set(dims) - set(variable.dims) - set(encodings.coords):
+            return variable  # for the schema to refuse
+        return variable.set_dims({dim: variable.sizes.get(dim, 1) for dim in dims})
+
+    coords = {name: whole(name, dims) for name, dims in of_coords.items() if name in encodings.variables}
+    dropped = [dim for dim in dims if dim in coords and dim not in encodings[of].dims]
+    restored = xr.Dataset({of: whole(of, dims)}, coords, encodings.attrs)
+    return schema.validate(restored, schema.ENCODINGS), dropped
+
+
 def _check(encodings: xr.Dataset, of: Of, name: str, fingerprint: str) -> None:
-    schema.validate(encodings, schema.ENCODINGS)
+    schema.validate(encodings, {})
     if of != "encoding" and of not in encodings:
         raise InputError(
             f"of={of!r} was asked, but the Dataset has only {sorted(map(str, encodings.data_vars))}. Ask for it in "
             f"the first place: model.encode(text, include=[{of!r}])."
         )
     head_dim = "kv_head" if of in ("key", "value") else "head"
-    schema.validate(encodings, schema.ENCODINGS, required=(of, "layer", head_dim, *schema.TOKEN_COORDS))
+    schema.validate(encodings, {}, required=(of, "layer", head_dim, *schema.TOKEN_COORDS))
     if encodings.attrs.get("fingerprint") != fingerprint:
         raise InputError(
             f"The encodings are those of the model {encodings.attrs.get('model')!r} (fingerprint "

@@ -95,7 +95,7 @@ def search(
     z = queries.transpose(1, 2, 0, 3).reshape(heads, n_queries, features).astype(np.float64)
     query_place = np.repeat(place, layers)
     own_ids = np.repeat(own, layers)
-    centre = _centres(block) if metric == "centered_cosine" else np.zeros_like(block.shift)
+    centre = block.mean if metric == "centered_cosine" else np.zeros_like(block.shift)
     own_scale = block.scale_at(place, own)
     states = [
         _HeadState(
@@ -155,26 +155,12 @@ def distances(
     """
     centre = np.zeros(queries.shape[1])
     if metric == "centered_cosine":
-        centre = _centres(block)[head, place]
+        centre = block.mean[head, place]
     rows, scale = block.rows[head, entries], block.scale_at(np.full_like(entries, place), entries)
     out = np.empty((len(queries), len(entries)), np.float32)
     for z, row in zip(queries.astype(np.float64), out, strict=True):
         kernels.distances(_KIND[metric], z, centre, rows, block.shift[head, place], scale, block.offset[head], row)
     return out
-
-
-def _centres(block: Block) -> NDArray[np.float64]:
-    """Mean encoding of the vocabulary for each head and position: float64 (heads, P, d)."""
-    heads, size, _ = block.rows.shape
-    total = np.zeros_like(block.shift)
-    weight = np.zeros(block.shift.shape[1])
-    for start in range(0, size, _TILE):
-        tile = slice(start, min(start + _TILE, size))
-        scale = block.scale(tile)
-        weight += scale.sum(axis=1)
-        for h in range(heads):
-            total[h] += scale @ block.rows[h, tile].astype(np.float64)
-    return (total + block.shift * weight[:, None]) / size + block.offset[:, None]
 
 
 @dataclass(frozen=True, eq=False)

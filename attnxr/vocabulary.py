@@ -22,7 +22,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -38,7 +38,7 @@ Space = Literal["value", "key", "query"]
 SPACES: tuple[Space, ...] = ("value", "key", "query")
 Path = Literal["factored", "reference"]
 
-_BATCH = 4096  # one-token sequences run at once
+_BATCH = 4096  # vocabulary entries taken at once
 _UNIT = 1024.0  # length of the unit vectors that read W: keeps W's bits clear of a large bias; exact, a power of 2
 
 
@@ -149,6 +149,19 @@ class Block:
     def scale_at(self, places: NDArray[np.intp], entries: NDArray[np.integer]) -> NDArray[np.float64]:
         """Scale at pairs of a position and an entry: float64 (m,); equal words give equal bits."""
         return np.ones(len(entries))
+
+    @cached_property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean encoding of the vocabulary for each head and position: float64 (heads, P, d)."""
+        heads, size, _ = self.rows.shape
+        total, weight = np.zeros_like(self.shift), np.zeros(self.shift.shape[1])
+        for start in range(0, size, _BATCH):
+            entries = slice(start, start + _BATCH)
+            scale = self.scale(entries)
+            weight += scale.sum(axis=1)
+            for h in range(heads):
+                total[h] += scale @ self.rows[h, entries].astype(np.float64)
+        return (total + self.shift * weight[:, None]) / size + self.offset[:, None]
 
 
 @dataclass(frozen=True, eq=False)

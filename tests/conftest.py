@@ -7,7 +7,9 @@ import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="attnxr-tests-")  # an empty cache, whatever this machine has
+os.environ["HF_HUB_CACHE"] = os.path.join(os.environ["HF_HOME"], "hub")
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,10 @@ import transformers
 import attnxr
 from tests import models
 from tests.cases import Case
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from attnxr import kernels, vocabulary
+from attnxr import capture, kernels, vocabulary
 from tests import oracles
 from tests.cases import Case, true_distances
 
@@ -24,8 +24,10 @@ def refuse(*_: Any, **__: Any) -> None:
 
 
 @pytest.fixture
-def inaccessible(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on, computing a distance raises, and so does computing the vocabulary's encodings."""
+def inaccessible(tiny: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on, computing a distance raises, and so does running the model or encoding the vocabulary."""
+    assert tiny.enc is not None  # encoded by now
+    monkeypatch.setattr(capture.Window, "run", refuse)
     for name in ("distance", "distances"):
         monkeypatch.setattr(kernels, name, refuse)
     monkeypatch.setattr(vocabulary, "reference_encodings", refuse)
@@ -71,7 +73,15 @@ def test_chunking_computes_nothing(tiny: Case) -> None:
 
 @pytest.mark.parametrize("metric", oracles.METRICS)
 @pytest.mark.parametrize("positional", [True, False])
-def test_equals_the_brute_force(case: Case, metric: Any, positional: bool) -> None:
+def test_equals_the_brute_force(tiny: Case, metric: Any, positional: bool) -> None:
+    check_slice(tiny, metric, positional)
+
+
+def test_minilm_equals_the_brute_force(minilm: Case) -> None:
+    check_slice(minilm, "centered_cosine", True)
+
+
+def check_slice(case: Case, metric: Any, positional: bool) -> None:
     dist = case.model.distances(case.enc, metric, positional=positional).distance
     assert dist.dims == ("layer", "head", "position", "vocab")
     assert dist.dtype == np.float32

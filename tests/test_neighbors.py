@@ -131,3 +131,13 @@ def test_the_encodings_are_not_changed(tiny: Case) -> None:
     tiny.model.distances(tiny.enc).distance.isel(layer=0, head=0, position=0).load()
     attnxr.sequence_distances(tiny.enc)
     xr.testing.assert_identical(tiny.enc, before)
+
+
+@pytest.mark.parametrize(
+    "chosen", [{"layer": 1}, {"position": 2}, {"layer": 1, "head": 2, "position": 3}, {"head": [1, 2], "position": 4}]
+)
+def test_dimensions_that_a_selection_drops_are_dropped_in_the_answer(tiny: Case, chosen: dict[str, Any]) -> None:
+    selected = tiny.model.neighbors(tiny.enc.isel(chosen), k=4)
+    xr.testing.assert_identical(selected, tiny.model.neighbors(tiny.enc, k=4).isel(chosen))
+    dist = tiny.model.distances(tiny.enc.isel(chosen))
+    xr.testing.assert_equal(dist.load(), tiny.model.distances(tiny.enc).isel(chosen).load())
