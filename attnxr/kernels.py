@@ -210,17 +210,34 @@ def tables(
 
 
 @numba.njit(nogil=True, cache=True)
+def _scan(b, c, e, g, zs, zc, low_own, high_own, reach):
+    """Count the entries of a run that are certainly nearer than the own token, or −1 where any entry is open.
+
+    A loop that the compiler turns into vector instructions. Every comparison is written so that a NaN, from a number
+    beyond float32, leaves its entry open.
+    """
+    certain = 0
+    settled = 0
+    for j in range(b.shape[0]):
+        value = b[j] - c[j] * (g[j] + zs) - e[j] * zc
+        nearer = value < low_own
+        certain += nearer
+        settled += (value > reach) & (nearer | (value > high_own))
+    return certain if settled == b.shape[0] else -1
+
+
+@numba.njit(nogil=True, cache=True)
 def screen(
-    first, last, start, products, place, B, C, E, R, S,
+    start, products, place, B, C, E, R, S,
     z_shift, z_offset, z_norm, own_score,
     heap, ids, lows, count, nearer, tied_ids, tied, overflow,
 ):  # fmt: skip
-    """Screen the queries first … last−1 of one head against one tile of the vocabulary, updating their state.
+    """Screen the queries of one head against one tile of the vocabulary, updating their state.
 
     Parameters
     ----------
-    first, last, start : int
-        Queries to screen; vocabulary id of the tile's first entry.
+    start : int
+        Vocabulary id of the tile's first entry.
     products : float32 (Q, T)
         Inner products of the queries with the tile's rows.
     place : int (Q,)
@@ -244,7 +261,7 @@ def screen(
     """
     width = products.shape[1]
     capacity = ids.shape[1]
-    for q in range(first, last):
+    for q in range(products.shape[0]):
         if overflow[q]:
             continue
         p = place[q]
@@ -260,14 +277,11 @@ def screen(
             low_own = np.float32(own - own_error)
             high_own = np.float32(own + own_error)
             reach = np.float32(threshold + error + (2.0 * _UNIT * abs(threshold) if threshold < math.inf else 0.0))
-            # Every comparison is written so that a NaN, from a number beyond float32, leaves its entry open.
-            certain = 0
-            open_ = 0
-            for j in range(left, right):
-                value = B[p, j] - C[p, j] * (products[q, j] + zs) - E[p, j] * zc
-                certain += value < low_own
-                open_ += (not value > reach) | (not ((value < low_own) | (value > high_own)))
-            if open_ == 0:
+            certain = _scan(
+                B[p][left:right], C[p][left:right], E[p][left:right], products[q][left:right], zs, zc,
+                low_own, high_own, reach,
+            )  # fmt: skip
+            if certain >= 0:
                 nearer[q] += certain
                 continue
             for j in range(left, right):

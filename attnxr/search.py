@@ -9,7 +9,6 @@ the number of threads.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -29,8 +28,8 @@ _KIND = {
     "euclidean": kernels.EUCLIDEAN,
     "dot": kernels.DOT,
 }
-_TILE = 4096  # vocabulary entries screened at once
-_PRODUCTS = 1 << 20  # inner products of one head held at once; more queries than that allows go in turns
+_TILE = 2048  # at most so many vocabulary entries are screened at once, and fewer where there are many queries:
+_TILE_BYTES = 1 << 25  # what the products of a tile may take
 _TIED = 32  # entries that may be too close to the own token to tell, before a query is searched directly
 
 
@@ -109,13 +108,28 @@ def search(
         )
         for h, b in enumerate(block_heads)
     ]
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, size, _TILE):
-            stop = min(start + _TILE, size)
+    single = torch.stack([state.single for state in states])
+    n_places = block.shift.shape[1]
+    sides = torch.from_numpy(np.stack([np.concatenate([state.block.shift, state.offset]) for state in states]))
+    held = heads * (n_queries * 4 + 2 * n_places * 8)  # bytes for each entry of a tile
+    tile = kernels.RUN * min(max(1, _TILE_BYTES // (held * kernels.RUN)), _TILE // kernels.RUN)
+    buffer = torch.empty(heads, n_queries, tile)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for start in range(0, size, tile):
+            stop = min(start + tile, size)
             scale = block.scale(slice(start, stop))
-            for state in states:
-                state.screen(start, stop, scale, pool, threads)
+            rows = block.rows[block_heads, start:stop]
+            turned = torch.from_numpy(rows).transpose(1, 2)
+            # All heads' products in one call, whose threads meet once; then a head is one thread's work.
+            out = buffer if stop - start == tile else None
+            products = torch.bmm(single, turned, out=out).numpy()
+            cross = torch.bmm(sides, turned.double()).numpy()
+            jobs = [
+                pool.submit(state.screen, start, rows[h], cross[h, :n_places], cross[h, n_places:], scale, products[h])
+                for h, state in enumerate(states)
+            ]
+            for job in jobs:
+                job.result()
             progress(stop / size)
         list(pool.map(lambda state: state.settle(block), states))
 
@@ -218,40 +232,27 @@ class _HeadState:
         self.found = np.empty((n, k))
         self.own_rank = np.empty(n, np.int64)
 
-    def screen(self, start: int, stop: int, scale: NDArray[np.float64], pool: ThreadPoolExecutor, threads: int) -> None:
-        rows = self.block.rows[start:stop]
-        double = rows.astype(np.float64)
+    def screen(
+        self,
+        start: int,
+        rows: NDArray[np.float32],
+        cross: NDArray[np.float64],
+        rows_offset: NDArray[np.float64],
+        scale: NDArray[np.float64],
+        products: NDArray[np.float32],
+    ) -> None:
         runs = -(-len(rows) // kernels.RUN)
-        tables = [np.empty(scale.shape, np.float32) for _ in "BCE"] + [np.empty((len(scale), runs)) for _ in "RS"]
+        B, C, E = (np.empty(scale.shape, np.float32) for _ in range(3))
+        R, S = (np.empty((len(scale), runs)) for _ in range(2))
         kernels.tables(
-            self.kind,
-            rows.shape[1],
-            kernels.squares(rows),
-            self.block.shift @ double.T,
-            self.offset @ double.T,
-            scale,
-            self.shift_square,
-            self.shift_offset,
-            self.offset_square,
-            *tables,
-        )
-        turn = max(1, _PRODUCTS // (stop - start))
-        for first in range(0, len(self.z), turn):
-            part = slice(first, min(first + turn, len(self.z)))
-            products = torch.mm(self.single[part], torch.from_numpy(rows).T).numpy()
-            state = (
-                *(array[part] for array in (self.z_shift, self.z_offset, self.z_norm, self.own_score)),
-                *(array[part] for array in (self.heap, self.ids, self.lows, self.count)),
-                *(array[part] for array in (self.nearer, self.tied_ids, self.tied)),
-                self.overflow[part],
-            )
-            bounds = np.linspace(0, part.stop - part.start, threads + 1).astype(int)
-            jobs = [
-                pool.submit(kernels.screen, a, b, start, products, self.place[part], *tables, *state)
-                for a, b in pairwise(bounds)
-            ]
-            for job in jobs:
-                job.result()
+            self.kind, rows.shape[1], kernels.squares(rows), cross, rows_offset, scale,
+            self.shift_square, self.shift_offset, self.offset_square, B, C, E, R, S,
+        )  # fmt: skip
+        kernels.screen(
+            start, products, self.place, B, C, E, R, S,
+            self.z_shift, self.z_offset, self.z_norm, self.own_score,
+            self.heap, self.ids, self.lows, self.count, self.nearer, self.tied_ids, self.tied, self.overflow,
+        )  # fmt: skip
 
     def settle(self, block: Block) -> None:
         here = self.block
