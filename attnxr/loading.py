@@ -5,6 +5,8 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal
 
+from huggingface_hub import model_info, scan_cache_dir
+from huggingface_hub.errors import CacheNotFound
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 from transformers.utils import cached_file
@@ -23,7 +25,8 @@ def load(name: str, weights: Weights = "safetensors") -> tuple[PreTrainedModel, 
     Parameters
     ----------
     name : str
-        A hub id (``"roberta-base"``), a local folder, or ``"minilm"``, which the demo extra ships.
+        A hub id (``"roberta-base"``), a local folder, or ``"minilm"``, which the demo extra ships. What is in the
+        local cache is used as it is, and the network asked for nothing.
     weights : {"safetensors", "pickle"}
         Pickled weights can run any code when they are opened: they are read only when asked for by name, and
         torch's ``weights_only`` loader reads them. Code that comes with a model is never run.
@@ -41,12 +44,15 @@ def load(name: str, weights: Weights = "safetensors") -> tuple[PreTrainedModel, 
         If transformers has no code of its own for it.
     """
     source = _source(name)
+    local = Path(source).is_dir() or is_cached(source)
+    if not local:
+        _ask_hub(name)
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=local)
     except (OSError, ValueError, KeyError) as error:
         raise _explain(name, error) from error
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=local)
         # Where no file of a tokenizer is found, transformers makes an empty one, which would make <unk> of every word.
         files = [
             cached_file(source, file, _raise_exceptions_for_missing_entries=False)
@@ -64,6 +70,7 @@ def load(name: str, weights: Weights = "safetensors") -> tuple[PreTrainedModel, 
             source,
             config=config,
             trust_remote_code=False,
+            local_files_only=local,
             use_safetensors=weights == "safetensors",
             output_loading_info=True,
         )
@@ -86,11 +93,13 @@ def load(name: str, weights: Weights = "safetensors") -> tuple[PreTrainedModel, 
     return model, tokenizer
 
 
+def is_cached(name: str) -> bool:
+    """Whether a model is in the local Hugging Face cache, ready to load; nothing is asked of the network."""
+    return name in cached_models()
+
+
 def cached_models() -> list[str]:
     """Names of the models in the local Hugging Face cache that have a configuration and weights there."""
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
-
     try:
         repositories = scan_cache_dir().repos
     except CacheNotFound:
@@ -108,7 +117,7 @@ def _is_whole(repo: Any) -> bool:
 
 def _source(name: str) -> str:
     if name != MINILM:
-        return name
+        return str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
     spec = importlib.util.find_spec(_MINILM_PACKAGE)
     if spec is None or spec.origin is None:
         raise ModelNotFoundError(
@@ -116,6 +125,14 @@ def _source(name: str) -> str:
             'pip install "attnxr[demo]".'
         )
     return str(Path(spec.origin).parent / "model")
+
+
+def _ask_hub(name: str) -> None:
+    """Find out at once whether a model can be fetched: loading it would try again and again for half a minute."""
+    try:
+        model_info(name, timeout=10)
+    except Exception as error:  # the hub's client has many, of several libraries, and each means the same here
+        raise _explain(name, error) from error
 
 
 def _explain(name: str, error: Exception) -> ModelNotFoundError | UnsupportedModelError:
