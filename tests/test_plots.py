@@ -6,10 +6,10 @@ import holoviews as hv
 import numpy as np
 import pytest
 import xarray as xr
-from attnxr import plots
-from attnxr.tokens import label
 from bokeh.models import LogColorMapper
 
+from attnxr import plots
+from attnxr.tokens import label
 from tests.cases import Case
 
 

@@ -1,0 +1,18 @@
+"""The dashboard: linked views over one State, for a notebook or a served page."""
+
+from attnxr.dashboard.layout import Dashboard, explore
+from attnxr.dashboard.rank_view import RankMap
+from attnxr.dashboard.state import State
+from attnxr.dashboard.views import NeighborTable, SequenceTable, TokenStrip
+from attnxr.dashboard.worker import Worker
+
+__all__ = [
+    "Dashboard",
+    "NeighborTable",
+    "RankMap",
+    "SequenceTable",
+    "State",
+    "TokenStrip",
+    "Worker",
+    "explore",
+]

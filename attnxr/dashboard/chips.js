@@ -1,0 +1,58 @@
+const FIRST_WAIT = 14
+
+export function render({ model }) {
+  const strip = document.createElement("div")
+  strip.className = "chips"
+  strip.setAttribute("role", "group")
+
+  const chip = (item, index) => {
+    const button = document.createElement("button")
+    button.type = "button"
+    button.className = "chip"
+    button.classList.toggle("special", item.special)
+    button.classList.toggle("joined", item.joined)
+    button.textContent = item.label
+    button.title = item.title
+    button.dataset.index = index
+    return button
+  }
+  const ghost = (width) => {
+    const shape = document.createElement("span")
+    shape.className = "chip ghost"
+    shape.style.width = `${width}px`
+    return shape
+  }
+  const press = () => {
+    for (const button of strip.querySelectorAll("[aria-pressed=true]")) button.ariaPressed = "false"
+    const chosen = strip.children[model.chosen]
+    if (chosen?.dataset.index === undefined) return
+    chosen.ariaPressed = "true"
+    // Within the strip only: scrollIntoView would move the page.
+    const above = chosen.offsetTop - strip.offsetTop
+    if (above < strip.scrollTop || above + chosen.offsetHeight > strip.scrollTop + strip.clientHeight) {
+      strip.scrollTop = above - strip.clientHeight / 2
+    }
+  }
+  const draw = () => {
+    strip.setAttribute("aria-label", model.caption)
+    strip.classList.toggle("waiting", model.items.length === 0)
+    if (model.items.length > 0) {
+      strip.replaceChildren(...model.items.map(chip))
+      for (const button of strip.children) button.ariaPressed = "false"
+      press()
+    } else {
+      // Blank shapes of the same sizes stand in, so that nothing below moves.
+      const widths = Array.from(strip.children, (child) => child.offsetWidth)
+      const shapes = widths.length > 0 ? widths : Array(FIRST_WAIT).fill(56)
+      strip.replaceChildren(...shapes.map(ghost))
+    }
+  }
+  strip.addEventListener("click", (event) => {
+    const index = event.target.closest("button")?.dataset.index
+    if (index !== undefined) model.send_msg({ index: Number(index) })
+  })
+  model.on("items", draw)
+  model.on("chosen", press)
+  draw()
+  return strip
+}

@@ -1,0 +1,100 @@
+"""The parts of the page that are drawn in the browser: plain DOM, one script a part, text set as text only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import param
+from panel.custom import JSComponent
+
+from attnxr.dashboard.patch import in_one_patch
+
+_HERE = Path(__file__).parent
+_STYLE = (_HERE / "style.css").read_text(encoding="utf-8")
+
+
+class _Part(JSComponent):
+    """A part that tells its listener what the visitor did to it.
+
+    Messages are used for that because they travel at once, while changed properties wait for more changes.
+    """
+
+    __abstract = True
+
+    _stylesheets = [_STYLE]  # noqa: RUF012
+
+    def __init__(self, on_message: Callable[[Any], None] | None = None, **params: Any) -> None:
+        super().__init__(sizing_mode="stretch_width", **params)
+        self._on_message = on_message
+
+    def _handle_msg(self, data: Any) -> None:
+        if self._on_message is not None:
+            in_one_patch(partial(self._on_message, data))
+
+
+class Heading(_Part):
+    """A view's title, what it shows at this moment, and what its numbers mean."""
+
+    title = param.String()
+    detail = param.String()
+    help = param.String()
+
+    _esm = _HERE / "heading.js"
+
+
+class TextBox(_Part):
+    """Where a text is typed; sends ``{"text": …}`` when Enter or the button is pressed."""
+
+    text = param.String()
+
+    _esm = _HERE / "text_box.js"
+
+
+class Choices(_Part):
+    """A row of labelled lists and switches; sends ``{"name": …, "value": …}`` when one is changed.
+
+    A field has ``name``, ``label``, ``value``, ``disabled`` and ``help``, and a list ``options`` of (value, shown)
+    where it is not a switch.
+    """
+
+    fields = param.List(item_type=dict)
+
+    _esm = _HERE / "choices.js"
+
+
+class Status(_Part):
+    """One line on what is going on or was found, then errors and notices."""
+
+    message = param.String()
+    busy = param.Boolean()
+    fraction = param.Number(default=None, allow_None=True)
+    error = param.String()
+    notices = param.List(item_type=str)
+
+    _esm = _HERE / "status.js"
+
+
+class Chips(_Part):
+    """A row of chips that wraps; sends ``{"index": …}`` when one is pressed. Without items it waits."""
+
+    items = param.List(item_type=dict)
+    chosen = param.Integer(default=-1)
+    caption = param.String()
+
+    _esm = _HERE / "chips.js"
+
+
+class RankTable(_Part):
+    """A table of ranks by heads; sends ``{"head": …}`` when a column is chosen. Without a table it waits."""
+
+    table = param.Dict(default={})
+    head = param.Integer(default=-1)
+    caption = param.String()
+    expected_rows = param.Integer(default=0)
+    has_own = param.Boolean(default=False)
+    legend = param.List(item_type=list)
+
+    _esm = _HERE / "rank_table.js"

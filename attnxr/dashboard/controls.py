@@ -1,0 +1,136 @@
+"""The text box, the choices beside it, and the line that says what is going on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import panel as pn
+from panel.viewable import Viewer
+
+from attnxr.dashboard.answer import Answer
+from attnxr.dashboard.components import Choices, Status, TextBox
+from attnxr.dashboard.state import METRICS, REQUEST, State
+
+
+class Controls(Viewer):
+    """What a visitor asks with.
+
+    Parameters
+    ----------
+    state : State
+        What to change, and what to follow.
+    """
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self._state = state
+        self._text = TextBox(self._run, text=state.text)
+        self._choices = Choices(self._choose)
+        state.param.watch(self._show, [*REQUEST, "answer", "layer"])
+        self._show()
+
+    def _show(self, *_events: object) -> None:
+        state = self._state
+        known = state.answer or state.last
+        layers = {str(layer): layer for layer in range(known.n_layers if known else 1)}
+        self._text.text = state.text
+        self._choices.fields = [
+            self._field("model", "Model", {name: name for name in state.param["model"].objects}),
+            self._field("metric", "Distance", METRICS),
+            self._field("layer", "Layer", layers),
+            self._field("positional", "Positional embedding in the vocabulary"),
+        ]
+
+    def _field(self, name: str, label: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
+        return {
+            "name": name,
+            "label": label,
+            "help": self._state.param[name].doc,
+            "value": getattr(self._state, name),
+            "options": options and [[value, shown] for shown, value in options.items()],
+            # There is nothing to select in while there is no answer.
+            "disabled": name == "layer" and self._state.answer is None,
+        }
+
+    def _run(self, data: dict[str, str]) -> None:
+        # The same text again is a request too: what failed before may work now.
+        if data["text"] == self._state.text:
+            self._state.param.trigger("text")
+        else:
+            self._state.text = data["text"]
+
+    def _choose(self, data: dict[str, Any]) -> None:
+        if data["name"] == "layer":
+            self._state.select(layer=data["value"])
+        elif data["name"] in REQUEST:
+            self._state.param.update({data["name"]: data["value"]})
+
+    def __panel__(self) -> pn.Column:
+        return pn.Column(self._text, self._choices, sizing_mode="stretch_width")
+
+
+class Progress(Viewer):
+    """What is being done, or what was found and how far it can be trusted; errors and notices below it.
+
+    Parameters
+    ----------
+    state : State
+        What to follow.
+    """
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self._state = state
+        self._status = Status()
+        state.param.watch(self._show, ["answer", "activity", "error"])
+        self._show()
+
+    def _show(self, *_events: object) -> None:
+        answer, activity = self._state.answer, self._state.activity
+        message = activity.message + " …" if activity else summary(answer) if answer else ""
+        self._status.param.update(
+            message=message,
+            busy=activity is not None,
+            fraction=activity.fraction if activity else None,
+            error=self._state.error,
+            notices=notices(answer) if answer else [],
+        )
+
+    def __panel__(self) -> Status:
+        return self._status
+
+
+def summary(answer: Answer) -> str:
+    """One line on an answer: the model, its size, and what its check of itself said."""
+    return (
+        f"{answer.request.model} · {answer.n_layers} layers × {answer.n_heads} heads · "
+        f"{answer.vocab_size:,} vocabulary entries · checked: {answer.verification}"
+    )
+
+
+def notices(answer: Answer) -> list[str]:
+    """What a reader must know about an answer before trusting what it seems to say."""
+    found = []
+    cut = int(answer.encodings.attrs["truncated"])
+    if cut:
+        found.append(
+            f"The text is longer than {answer.request.model} can take: its last {cut:,} "
+            f"token{'s were' if cut > 1 else ' was'} cut, and what follows is about the first "
+            f"{answer.n_positions:,} tokens."
+        )
+    special = typed_special_tokens(answer)
+    if special:
+        found.append(f"Read as the model's own special tokens, not as plain text: {', '.join(special)}")
+    return found
+
+
+def typed_special_tokens(answer: Answer) -> list[str]:
+    """Parts of the text that the tokenizer took for special tokens, each once, as typed and as what."""
+    encodings = answer.encodings
+    columns = (encodings[name].values for name in ("is_special", "char_start", "char_end", "token"))
+    found = []
+    for special, start, end, token in zip(*columns, strict=True):
+        typed = answer.request.text[start:end]
+        if special and end > start:
+            found.append(typed if typed == token else f"{typed} (as {token})")
+    return list(dict.fromkeys(found))

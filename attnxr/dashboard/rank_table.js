@@ -1,0 +1,136 @@
+const FIRST_HEADS = 12
+// Below this many pixels a column, the distance stands under its token instead of beside it.
+const ONE_LINE_WIDTH = 112
+
+const make = (tag, className = "", text = "") => {
+  const node = document.createElement(tag)
+  if (className) node.className = className
+  if (text) node.textContent = text
+  return node
+}
+
+export function render({ model }) {
+  const box = make("div")
+  const scroller = make("div", "scroll")
+  const table = make("table")
+  const caption = make("caption", "unseen")
+  const thead = make("thead")
+  const tbody = make("tbody")
+  const legend = make("div", "legend")
+  scroller.tabIndex = 0
+  scroller.setAttribute("role", "region")
+  table.append(caption, thead, tbody)
+  scroller.append(table)
+  box.append(scroller, legend)
+  let heads = 0
+
+  const drawHead = () => {
+    const row = make("tr", "names")
+    const corner = make("th", "corner", "head")
+    corner.scope = "row"
+    row.append(corner)
+    for (let head = 0; head < heads; head++) {
+      const cell = make("th")
+      cell.scope = "col"
+      cell.dataset.head = head
+      const button = make("button", "", String(head))
+      button.type = "button"
+      button.ariaLabel = `head ${head}`
+      button.ariaPressed = "false"
+      cell.append(button)
+      row.append(cell)
+    }
+    thead.replaceChildren(row)
+    table.style.setProperty("--heads", heads)
+  }
+  const rowOf = (name, className, cells) => {
+    const row = make("tr", className)
+    const first = make("th", "", name)
+    first.scope = "row"
+    row.append(first)
+    cells.forEach((parts, head) => {
+      const cell = make("td")
+      cell.dataset.head = head
+      if (parts !== null) {
+        const [token, distance, mark, note] = parts
+        if (mark) cell.classList.add(mark)
+        const word = make("span", "token", token)
+        word.title = token
+        if (note) word.append(make("sub", "", note))
+        cell.append(word, make("span", "number", distance))
+      } else {
+        cell.append(make("span", "blank"))
+      }
+      row.append(cell)
+    })
+    return row
+  }
+  const press = () => {
+    for (const row of table.rows) {
+      for (const cell of row.cells) {
+        if (cell.dataset.head === undefined) continue
+        const chosen = Number(cell.dataset.head) === model.head
+        cell.classList.toggle("chosen", chosen)
+        if (cell.firstChild?.tagName === "BUTTON") cell.firstChild.ariaPressed = String(chosen)
+      }
+    }
+    show()
+  }
+  // Bring the chosen column into view, inside the table's own box only.
+  const show = () => {
+    const cell = thead.rows[0]?.cells[model.head + 1]
+    if (!cell) return
+    const stuck = thead.rows[0].cells[0].offsetWidth
+    const left = cell.offsetLeft - stuck
+    const right = cell.offsetLeft + cell.offsetWidth - scroller.clientWidth
+    if (scroller.scrollLeft > left) scroller.scrollLeft = left
+    else if (scroller.scrollLeft < right) scroller.scrollLeft = right
+  }
+  const fit = () => {
+    table.classList.toggle("two-lines", scroller.clientWidth < ONE_LINE_WIDTH * heads)
+    show()
+  }
+  const draw = () => {
+    const { heads: count, own, cells } = model.table
+    const waiting = count === undefined
+    const wanted = waiting ? heads || FIRST_HEADS : count
+    if (wanted !== heads) {
+      heads = wanted
+      drawHead()
+    }
+    caption.textContent = model.caption
+    scroller.setAttribute("aria-label", model.caption)
+    table.classList.toggle("waiting", waiting)
+    if (waiting) {
+      const blanks = Array(heads).fill(null)
+      const ownRows = model.has_own ? [rowOf("own rank", "own-rank", blanks)] : []
+      const rows = tbody.rows.length || model.expected_rows
+      thead.replaceChildren(thead.rows[0], ...ownRows)
+      tbody.replaceChildren(...Array.from({ length: rows }, (_, i) => rowOf(String(i + 1), "", blanks)))
+    } else {
+      const ownRows = model.has_own ? [rowOf("own rank", "own-rank", own)] : []
+      thead.replaceChildren(thead.rows[0], ...ownRows)
+      tbody.replaceChildren(...cells.map((row, i) => rowOf(String(i + 1), "", row)))
+    }
+    press()
+  }
+  const drawLegend = () => {
+    legend.replaceChildren(
+      ...model.legend.map(([mark, sample, meaning]) => {
+        const item = make("span", "item")
+        item.append(make("span", `sample ${mark}`, sample), meaning)
+        return item
+      }),
+    )
+  }
+  table.addEventListener("click", (event) => {
+    const head = event.target.closest("[data-head]")?.dataset.head
+    if (head !== undefined && !table.classList.contains("waiting")) model.send_msg({ head: Number(head) })
+  })
+  new ResizeObserver(fit).observe(scroller)
+  model.on("table", draw)
+  model.on("head", press)
+  draw()
+  drawLegend()
+  return box
+}

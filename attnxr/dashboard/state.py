@@ -1,0 +1,172 @@
+"""All that one visitor's page shows, as parameters; no Panel, no server, no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import param
+import xarray as xr
+
+from attnxr.dashboard.answer import Answer, Request
+
+START_TEXT = "Time flies like an arrow. Fruit flies like a banana."
+
+METRICS = {
+    "Cosine": "cosine",
+    "Euclidean": "euclidean",
+    "Dot product": "dot",
+    "Centred cosine": "centered_cosine",
+}
+
+REQUEST = ("text", "model", "metric", "positional")
+
+
+@dataclass(frozen=True)
+class Activity:
+    """Work in progress.
+
+    Parameters
+    ----------
+    message : str
+        What is being done.
+    fraction : float, optional
+        How much of it is done, from 0 to 1, where that is known.
+    """
+
+    message: str
+    fraction: float | None = None
+
+
+class State(param.Parameterized):
+    """One visitor's inputs, the answer to them, and what is selected in it.
+
+    Data flows one way: widgets and clicks change the inputs and the selection, a worker answers the inputs,
+    and the views follow. At every moment `answer` is either the answer to `request` or None, so what a view
+    shows is never stale.
+
+    Parameters
+    ----------
+    models : sequence of str
+        Names of the models on offer; the first one is chosen.
+    **params
+        Starting values of the parameters.
+    """
+
+    text = param.String(default=START_TEXT, doc="The text asked about.")
+    model: Any = param.Selector(check_on_set=True, doc="The model that reads the text.")
+    metric: Any = param.Selector(
+        default="cosine",
+        objects=METRICS,
+        doc="How far two encodings are apart. Cosine: 1 minus the cosine of their angle. Euclidean: the length of "
+        "their difference. Dot product: minus their inner product. Centred cosine: cosine after the vocabulary's "
+        "mean encoding is taken from both.",
+    )
+    positional = param.Boolean(
+        default=True,
+        doc="Whether each vocabulary entry is encoded as if it stood at the chosen token's position, or without "
+        "any position.",
+    )
+
+    layer = param.Integer(default=0, bounds=(0, None), doc="The layer whose heads are shown.")
+    head = param.Integer(default=0, bounds=(0, None), doc="Index of the chosen head.")
+    position = param.Integer(default=0, bounds=(0, None), doc="Index of the chosen token.")
+
+    answer = param.ClassSelector(class_=Answer, doc="The answer to the request, once there is one.")
+    activity = param.ClassSelector(class_=Activity, doc="What is being done about the request.")
+    error = param.String(doc="Why there is no answer, where there will be none.")
+
+    def __init__(self, models: Sequence[str], **params: object) -> None:
+        super().__init__(**params)
+        self.param["model"].objects = list(models)
+        self.model = models[0]
+        self.last: Answer | None = None  # not for display: the answer that the selection was made in
+
+    @property
+    def request(self) -> Request:
+        """What is asked at this moment."""
+        return Request(self.text, self.model, self.metric, self.positional)
+
+    def select(self, *, layer: int | None = None, head: int | None = None, position: int | None = None) -> None:
+        """Move the selection; what is not there to be selected is left as it was.
+
+        A browser may still send a click on something that a newer answer no longer has.
+
+        Parameters
+        ----------
+        layer, head, position : int, optional
+            Where to move it; None leaves a part as it is.
+        """
+        if self.answer is None:
+            return
+        wanted = {
+            "layer": (layer, self.answer.n_layers),
+            "head": (head, self.answer.n_heads),
+            "position": (position, self.answer.n_positions),
+        }
+        self.param.update(
+            {name: value for name, (value, size) in wanted.items() if value is not None and 0 <= value < size}
+        )
+
+    def land(self, answer: Answer) -> None:
+        """Show an answer, unless another request has been made since.
+
+        Parameters
+        ----------
+        answer : Answer
+            The answer.
+        """
+        if answer.request != self.request:
+            return
+        self.param.update(
+            answer=answer,
+            activity=None,
+            error="",
+            layer=min(self.layer, answer.n_layers - 1),
+            head=min(self.head, answer.n_heads - 1),
+            position=self._position_in(answer),
+        )
+        self.last = answer
+
+    def fail(self, request: Request, message: str) -> None:
+        """Show why a request has no answer, unless another one has been made since.
+
+        Parameters
+        ----------
+        request : Request
+            What was asked.
+        message : str
+            What to tell the visitor.
+        """
+        if request == self.request:
+            self.param.update(answer=None, activity=None, error=message)
+
+    # A watching dependency runs before ordinary watchers do: before any view hears of a changed input, the
+    # answer to the old one is gone.
+    @param.depends(*REQUEST, watch=True)
+    def _forget(self) -> None:
+        self.param.update(answer=None, error="")
+
+    def _position_in(self, answer: Answer) -> int:
+        """Where the selected token is now: the same place in the same text, else the first word."""
+        last = self.last
+        if last is None or last.request.text != answer.request.text:
+            return first_word(answer.encodings)
+        if last.request.model == answer.request.model:
+            return self.position
+        return token_at(answer.encodings, int(last.encodings["char_start"].values[self.position]))
+
+
+def first_word(encodings: xr.Dataset) -> int:
+    """Index of the first token that stands for text, or 0 where none does."""
+    ordinary = np.flatnonzero(~encodings["is_special"].values.astype(bool))
+    return int(ordinary[0]) if len(ordinary) else 0
+
+
+def token_at(encodings: xr.Dataset, char: int) -> int:
+    """Index of the token that stands for one character of the text, or of the first word where none does."""
+    starts, ends = encodings["char_start"].values, encodings["char_end"].values
+    found = np.flatnonzero((starts <= char) & (char < ends))
+    return int(found[0]) if len(found) else first_word(encodings)

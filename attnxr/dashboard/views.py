@@ -1,0 +1,154 @@
+"""The views: each follows a State and draws what the rows and plots say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import panel as pn
+from panel.viewable import Viewer
+
+from attnxr.dashboard.answer import N_NEIGHBORS, N_SEQUENCE, Answer
+from attnxr.dashboard.components import Chips, Heading, RankTable
+from attnxr.dashboard.rows import neighbor_table, sequence_table, token_chips, token_label
+from attnxr.dashboard.state import State
+
+_NEIGHBOR_LEGEND = [
+    ["own", "flies", "the token itself"],
+    ["text", "arrow", "another token of the text"],
+    ["column", "7", "the chosen head; click a column to choose another"],
+]
+_SEQUENCE_LEGEND = [
+    ["own", "flies", "the same token elsewhere in the text"],
+    ["column", "7", "the chosen head"],
+]
+
+
+class TokenStrip(Viewer):
+    """The text's tokens; a click chooses one.
+
+    Parameters
+    ----------
+    state : State
+        What to follow, and where a click goes.
+    """
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self._state = state
+        self._heading = Heading(
+            title="Tokens",
+            help="The pieces the model reads. Pieces that touch belong to one word; pale ones are the model's own.",
+        )
+        self._chips = Chips(lambda data: state.select(position=data["index"]), caption="Tokens of the text")
+        state.param.watch(self._draw, "answer")
+        state.param.watch(self._choose, ["answer", "position"])
+        self._draw()
+        self._choose()
+
+    def _draw(self, *_events: object) -> None:
+        answer = self._state.answer
+        self._chips.items = [] if answer is None else token_chips(answer.encodings)
+
+    def _choose(self, *_events: object) -> None:
+        answer, position = self._state.answer, self._state.position
+        if answer is None:
+            self._heading.detail = ""
+        else:
+            self._heading.detail = f"{answer.n_positions:,} tokens · chosen: {_chosen(answer, position)}"
+            self._chips.chosen = position
+
+    def __panel__(self) -> pn.Column:
+        return pn.Column(self._heading, self._chips, sizing_mode="stretch_width")
+
+
+class _Table(Viewer):
+    """A table of ranks by heads for the chosen layer and token; a click chooses a head."""
+
+    def __init__(
+        self,
+        state: State,
+        rows: Callable[[Answer, int, int], dict[str, Any]],
+        heading: Heading,
+        **table: Any,
+    ) -> None:
+        super().__init__()
+        self._state = state
+        self._rows = rows
+        self._heading = heading
+        self._table = RankTable(lambda data: state.select(head=data["head"]), **table)
+        state.param.watch(self._draw, ["answer", "layer", "position"])
+        state.param.watch(self._choose, ["answer", "head"])
+        self._draw()
+        self._choose()
+
+    def _draw(self, *_events: object) -> None:
+        answer, layer, position = self._state.answer, self._state.layer, self._state.position
+        if answer is None:
+            self._heading.detail = ""
+            self._table.table = {}
+        else:
+            self._heading.detail = f"layer {layer} · {_chosen(answer, position)}"
+            self._table.table = self._rows(answer, layer, position)
+
+    def _choose(self, *_events: object) -> None:
+        self._table.head = -1 if self._state.answer is None else self._state.head
+
+    def __panel__(self) -> pn.Column:
+        return pn.Column(self._heading, self._table, sizing_mode="stretch_width")
+
+
+class NeighborTable(_Table):
+    """The vocabulary's nearest tokens to what each head wrote, and where the own token stands among them.
+
+    Parameters
+    ----------
+    state : State
+        What to follow, and where a click goes.
+    """
+
+    def __init__(self, state: State) -> None:
+        heading = Heading(
+            title="Nearest vocabulary tokens",
+            help="For each head, the tokens whose own encoding is nearest to what the head wrote at the chosen "
+            "token, with the distance. The own rank says how many of the whole vocabulary come before the "
+            "token that really stands there, plus one.",
+        )
+        super().__init__(
+            state,
+            neighbor_table,
+            heading,
+            caption="Nearest vocabulary tokens by rank and head",
+            expected_rows=N_NEIGHBORS,
+            has_own=True,
+            legend=_NEIGHBOR_LEGEND,
+        )
+
+
+class SequenceTable(_Table):
+    """The text's other tokens, by how near a head wrote to what it wrote at the chosen one.
+
+    Parameters
+    ----------
+    state : State
+        What to follow, and where a click goes.
+    """
+
+    def __init__(self, state: State) -> None:
+        heading = Heading(
+            title="Nearest tokens of the text",
+            help="For each head, the positions of this text at which it wrote something most like what it wrote "
+            "at the chosen token. The small number is the position.",
+        )
+        super().__init__(
+            state,
+            sequence_table,
+            heading,
+            caption="Nearest tokens of the text by rank and head",
+            expected_rows=N_SEQUENCE,
+            legend=_SEQUENCE_LEGEND,
+        )
+
+
+def _chosen(answer: Answer, position: int) -> str:
+    return f"“{token_label(answer.encodings, position)}” at position {position}"

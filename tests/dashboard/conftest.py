@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import panel as pn
+import pytest
+
+import attnxr
+from attnxr.dashboard.answer import Answer, Request, answer
+from attnxr.dashboard.state import State
+from tests import models
+
+
+@pytest.fixture(autouse=True)
+def no_session() -> Iterator[None]:
+    yield
+    pn.state.reset()
+
+
+@pytest.fixture(scope="session")
+def shelf() -> dict[str, attnxr.Model]:
+    """Two tiny models of different shapes, whose tokenizers split a text differently."""
+    return {
+        "bert": attnxr.Model(models.tiny_bert(), models.wordpiece_tokenizer(), name="bert"),
+        "roberta": attnxr.Model(
+            models.tiny_roberta(num_hidden_layers=2, num_attention_heads=2),
+            models.byte_level_tokenizer(),
+            name="roberta",
+        ),
+    }
+
+
+@pytest.fixture(scope="session")
+def solve(shelf: dict[str, attnxr.Model]) -> Callable[[Request], Answer]:
+    def solve(request: Request) -> Answer:
+        return answer(request, shelf.__getitem__, lambda _message, _fraction: None)
+
+    return solve
+
+
+@pytest.fixture
+def state() -> State:
+    return State(["bert", "roberta"], text=models.SENTENCE)
+
+
+@pytest.fixture
+def answered(state: State, solve: Callable[[Request], Answer]) -> State:
+    state.land(solve(state.request))
+    return state

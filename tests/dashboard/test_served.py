@@ -1,0 +1,92 @@
+"""The served page's shelf of models."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import shutil
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from huggingface_hub import constants
+
+import attnxr
+
+APP = Path(__file__).parents[2] / "app"
+
+
+@pytest.fixture(scope="module")
+def served() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("served", APP / "served.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_model_is_loaded_once_however_many_ask_at_once(served: ModuleType, shelf: dict[str, attnxr.Model]) -> None:
+    loads: list[str] = []
+    everyone = threading.Barrier(4)
+
+    def load(name: str) -> attnxr.Model:
+        loads.append(name)
+        return shelf[name]
+
+    models = served.Shelf(load)
+
+    def ask(_visitor: int) -> attnxr.Model:
+        everyone.wait(60)
+        return models("bert")
+
+    with ThreadPoolExecutor(4) as pool:
+        given = list(pool.map(ask, range(4)))
+    assert loads == ["bert"]
+    assert all(model is shelf["bert"] for model in given)
+
+
+def test_a_model_that_could_not_be_had_is_tried_anew(served: ModuleType, shelf: dict[str, attnxr.Model]) -> None:
+    errors = [attnxr.ModelNotFoundError("no network")]
+
+    def load(name: str) -> attnxr.Model:
+        if errors:
+            raise errors.pop()
+        return shelf[name]
+
+    models = served.Shelf(load)
+    with pytest.raises(attnxr.ModelNotFoundError):
+        models("bert")
+    assert models("bert") is shelf["bert"]
+
+
+def test_offers_what_it_was_started_with_each_once(served: ModuleType) -> None:
+    assert served.offered(["b", "a", "b"]) == ["b", "a"]
+
+
+def test_starts_with_the_embedded_model_until_roberta_is_in_the_cache(served: ModuleType) -> None:
+    assert served.offered([]) == ["minilm", "roberta-base"]
+
+    repo = Path(constants.HF_HUB_CACHE) / "models--roberta-base"
+    snapshot = repo / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("0123")
+    for name in ("config.json", "tokenizer.json"):
+        (snapshot / name).touch()
+    assert served.offered([]) == ["minilm", "roberta-base"]
+
+    (snapshot / "model.safetensors").touch()
+    offered = served.offered([])
+    shutil.rmtree(repo)
+    assert offered == ["roberta-base", "minilm"]
+
+
+def test_no_file_of_the_app_bears_a_librarys_name() -> None:
+    """While main.py runs, app/ comes first on the path: a file of a library's name would take its place."""
+    names = {path.stem for path in APP.glob("*.py")}
+    assert names
+    assert not names & {*sys.stdlib_module_names, *importlib.metadata.packages_distributions()}
