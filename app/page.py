@@ -1,0 +1,64 @@
+"""The shell around the dashboard, and what happens when a visitor comes and goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import panel as pn
+import panel_material_ui as pmui
+import param
+from panel.util import edit_readonly
+from served import SHELF
+
+from attnxr.dashboard import Dashboard, State, Worker
+from attnxr.dashboard.patch import in_one_patch
+
+_TAGLINE = "What did each attention head write, and which words of the vocabulary is that nearest to?"
+_THEME = {
+    "palette": {"primary": {"main": "#2a5ca8"}},
+    "shape": {"borderRadius": 6},
+    "typography": {"fontSize": 12.5},
+}
+_BAR = {
+    ".MuiToolbar-root": {"minHeight": "46px !important", "gap": "18px"},
+    ".title": {"fontSize": "1.3rem", "fontWeight": 600},
+}
+
+
+class Session:
+    """One visitor's page.
+
+    Parameters
+    ----------
+    models : sequence of str
+        Names of the models on offer.
+    """
+
+    def __init__(self, models: Sequence[str]) -> None:
+        state = State(models)
+        self._worker = Worker(state, SHELF)
+        self._dashboard = Dashboard(state)
+        # "?theme=dark" in the address is known here at once; the page itself tells of later changes.
+        self._dashboard.rank_map.dark = pn.config.theme == "dark"
+        self.page = pmui.Page(
+            title="attnxr",
+            header=[pmui.Typography(_TAGLINE, sx={"fontSize": "0.9rem", "color": "white", "opacity": 0.9})],
+            main=[self._dashboard],
+            sx=_BAR,
+            theme_config=_THEME,
+        )
+        # A Page links its busy flag to the whole process, so that every visitor's clicks walk every visitor's
+        # page, and keep it in memory. This one follows its own visitor.
+        with edit_readonly(self.page):
+            self.page.busy = param.bind(bool, state.param.activity)
+        self.page.param.watch(self._follow_theme, "dark_theme")
+        pn.state.onload(lambda: state.param.trigger("text"))
+        pn.state.on_session_destroyed(self._close)
+
+    def _follow_theme(self, event: param.parameterized.Event) -> None:
+        in_one_patch(lambda: setattr(self._dashboard.rank_map, "dark", event.new))
+
+    def _close(self, _context: object) -> None:
+        self._worker.close()
+        # A Page does not clean up the plots inside it.
+        self._dashboard.rank_map.cleanup()

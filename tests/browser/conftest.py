@@ -1,0 +1,150 @@
+"""A real server and a real Chromium. Nothing the page does may go unseen: errors and requests are collected."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import attnxr
+from tests import models
+from tests.browser.visitor import FLAGS, Visitor
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+MISSING = "no-such-model"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests last: once sync Playwright runs, ``asyncio.run`` fails in every test after it."""
+    items.sort(key=lambda item: HERE in item.path.parents)
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any], playwright: Any) -> dict[str, Any]:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    installed = [path for path in (shutil.which(name) for name in names) if path]
+    path = next(iter([*installed, playwright.chromium.executable_path]))
+    if not Path(path).exists():
+        reason = "no Chromium is installed: `playwright install chromium`, or the system's package, brings one"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return {**browser_type_launch_args, "executable_path": path, "args": FLAGS}
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model of another shape than minilm, with a byte-level vocabulary; its weights are random."""
+    folder = tmp_path_factory.mktemp("tiny-roberta")
+    return str(models.save(folder, models.tiny_roberta(), models.byte_level_tokenizer()))
+
+
+@pytest.fixture(scope="session")
+def minilm_model() -> attnxr.Model:
+    return attnxr.load_model("minilm")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_folder: str) -> attnxr.Model:
+    return attnxr.load_model(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def newcomers_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the app, served as the README says."""
+    with _serve(tmp_path_factory.mktemp("server"), []) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def server(tiny_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the app, started with models of the server's own choice: the first one answers quickly."""
+    with _serve(tmp_path_factory.mktemp("server"), ["--args", tiny_folder, "minilm", MISSING]) as address:
+        yield address
+
+
+@contextmanager
+def _serve(folder: Path, arguments: list[str]) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = folder / "log.txt"
+    command = [str(Path(sys.executable).with_name("panel")), "serve", "app", "--address", "127.0.0.1"]
+    command += ["--port", str(port), *arguments]
+    with log.open("w") as output:
+        # A process group of its own: whatever it starts ends with it.
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/", process, log)
+            yield f"http://127.0.0.1:{port}/app"
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(30)
+    assert _failures(log.read_text()) == []
+
+
+def _failures(said: str) -> list[str]:
+    """Last lines of the tracebacks in a log. That a visitor leaves while something is on its way to him is none."""
+    raised = re.findall(r"^[\w.]+(?:Error|Exception|Interrupt)\b.*", said, re.MULTILINE)
+    return [line for line in raised if not re.match(r"tornado\.\w+\.(WebSocket|Stream)ClosedError", line)]
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+        else:
+            return
+    pytest.fail(f"The server did not answer: {log.read_text()}")
+
+
+@pytest.fixture
+def arrive(browser: Any) -> Iterator[Callable[[str], Visitor]]:
+    """Open the page as a new visitor, any number of times."""
+    contexts, troubles = [], []
+
+    def arrive(address: str) -> Visitor:
+        context = browser.new_context(viewport={"width": 1400, "height": 1000})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda error: troubles.append(f"page error: {error}"))
+        page.on("console", lambda said: troubles.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url}"))
+        page.on("request", lambda request: None if _is_ours(request.url) else troubles.append(f"asked: {request.url}"))
+        page.goto(address)
+        visitor = Visitor(page)
+        visitor.wait()
+        return visitor
+
+    yield arrive
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+def _is_ours(address: str) -> bool:
+    return address.startswith(("http://127.0.0.1:", "data:", "blob:"))
+
+
+@pytest.fixture
+def visitor(arrive: Callable[[str], Visitor], server: str) -> Visitor:
+    return arrive(server)

@@ -1,0 +1,191 @@
+"""What a visitor can do on the page, and what he sees there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from attnxr.tokens import label
+
+# Chromium without what asks its maker for news.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+VOCABULARY = "Nearest vocabulary tokens by rank and head"
+SEQUENCE = "Nearest tokens of the text by rank and head"
+
+# The figure's view and its two sources: the cells and the outline.
+_FIGURE = """() => {
+    const views = function* (view) {
+        yield view
+        for (const child of view.child_views ?? []) yield* views(child)
+    }
+    for (const root of Object.values(Bokeh.index)) {
+        for (const view of views(root)) if (view.model.type === "Figure") return view
+    }
+    return null
+}"""
+_PIXEL = f"""([layer, head]) => {{
+    const view = ({_FIGURE})()
+    const box = view.canvas_view.el.getBoundingClientRect()
+    return [box.left + view.frame.x_scale.compute(head), box.top + view.frame.y_scale.compute(layer)]
+}}"""
+_SOURCES = f"""() => ({_FIGURE})().model.renderers.map(
+    ({{data_source}}) => Object.fromEntries(
+        Object.entries(data_source.data).map(([name, column]) => [name, Array.from(column, (x) => x?.toString())])
+    )
+)"""
+# Resolves with all text of tokens and tables at the moment the table starts to wait.
+_WATCH = """(table) => {
+    const deep = (root, selector) => [
+        ...root.querySelectorAll(selector),
+        ...Array.from(root.querySelectorAll("*"), (node) => node.shadowRoot)
+            .filter(Boolean)
+            .flatMap((shadow) => deep(shadow, selector)),
+    ]
+    window.forgotten = new Promise((resolve) => {
+        const look = () => {
+            if (!table.classList.contains("waiting")) return
+            resolve(deep(document, ".chip, td").map((node) => node.textContent).join(""))
+        }
+        new MutationObserver(() => requestAnimationFrame(look)).observe(table, {attributes: true})
+    })
+}"""
+_CELLS = """(rows) => rows.map((row) => Array.from(row.querySelectorAll("td"), (cell) => ({
+    token: cell.querySelector(".token")?.firstChild?.textContent ?? null,
+    note: cell.querySelector("sub")?.textContent ?? "",
+    distance: cell.querySelector(".number")?.textContent ?? null,
+    marks: cell.className,
+})))"""
+
+
+class Visitor:
+    """A page, by what is done to it and read from it."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.text_box = page.get_by_label("Text", exact=True)
+        self.strip = page.get_by_role("group", name="Tokens of the text")
+
+    def wait(self) -> None:
+        """Wait until the page shows an answer."""
+        self.page.locator("table:not(.waiting)", has_text=VOCABULARY).wait_for()
+
+    @contextmanager
+    def refresh(self) -> Iterator[None]:
+        """Do what makes the page forget its answer, and wait until it has forgotten it and shows the next one."""
+        self.table(VOCABULARY).evaluate(_WATCH)
+        yield
+        self.page.evaluate("window.forgotten")
+        self.wait()
+
+    def run(self, text: str) -> None:
+        with self.refresh():
+            self.text_box.fill(text)
+            self.text_box.press("Enter")
+
+    def choose(self, field: str, option: str) -> None:
+        with self.refresh():
+            self.select(field, option)
+
+    def select(self, field: str, option: str) -> None:
+        self.page.get_by_label(field, exact=True).select_option(label=option)
+
+    def pixel(self, layer: int, head: int) -> tuple[float, float]:
+        x, y = self.page.evaluate(_PIXEL, [layer, head])
+        return x, y
+
+    def press_token(self, index: int) -> None:
+        self.strip.get_by_role("button").nth(index).click()
+
+    def press_cell(self, layer: int, head: int) -> None:
+        self.page.mouse.click(*self.pixel(layer, head))
+
+    def table(self, name: str) -> Any:
+        return self.page.get_by_role("table", name=name)
+
+    def cells(self, name: str) -> list[list[dict[str, str]]]:
+        return self.table(name).locator("tbody tr").evaluate_all(_CELLS)
+
+    def own(self) -> list[dict[str, str]]:
+        (row,) = self.table(VOCABULARY).locator("thead tr.own-rank").evaluate_all(_CELLS)
+        return row
+
+    def tokens(self) -> list[str]:
+        return self.strip.get_by_role("button").all_text_contents()
+
+    def chosen_token(self) -> int:
+        return int(self.strip.locator("[aria-pressed=true]").get_attribute("data-index"))
+
+    def chosen_head(self, name: str = VOCABULARY) -> int:
+        return int(self.table(name).locator("thead button[aria-pressed=true]").text_content())
+
+    def chosen_layer(self) -> int:
+        return int(self.page.get_by_label("Layer", exact=True).locator("option:checked").text_content())
+
+    def ranks(self) -> dict[tuple[int, int], int]:
+        """What the map shows, by layer and head."""
+        cells, _ = self.page.evaluate(_SOURCES)
+        rows = zip(cells["layer"], cells["head"], cells["zvalues"], strict=True)
+        return {(int(layer), int(head)): int(rank) for layer, head, rank in rows}
+
+    def outline(self) -> tuple[int, int]:
+        """Layer and head of the outlined cell."""
+        _, outline = self.page.evaluate(_SOURCES)
+        (bottom,), (left,) = outline["bottom"], outline["left"]
+        return int(float(bottom) + 0.5), int(float(left) + 0.5)
+
+    def error(self) -> str:
+        return self.page.locator(".error").text_content()
+
+    def notices(self) -> list[str]:
+        return self.page.locator(".notices li").all_text_contents()
+
+    def sees(self, near: xr.Dataset, sequence: xr.Dataset, layer: int, head: int, position: int) -> None:
+        """Assert that every view shows these Datasets, at this selection."""
+        assert self.tokens() == [label(*pair) for pair in zip(near.token.values, near.text.values, strict=True)]
+        assert (self.chosen_layer(), self.chosen_head(), self.chosen_token()) == (layer, head, position)
+        assert self.chosen_head(SEQUENCE) == head
+        assert self.outline() == (layer, head)
+        ranks = near.own_rank.isel(position=position).values
+        assert self.ranks() == {(int(i), int(j)): int(rank) for (i, j), rank in np.ndenumerate(ranks)}
+        self._sees_neighbors(near.isel(layer=layer, position=position))
+        self._sees_sequence(sequence.distance.isel(layer=layer).values[:, position], position)
+
+    def _sees_neighbors(self, here: xr.Dataset) -> None:
+        for rank, row in enumerate(self.cells(VOCABULARY)):
+            for head, cell in enumerate(row):
+                found = here.isel(head=head, rank=rank)
+                assert cell["token"] == label(found.neighbor.item(), found.neighbor_text.item())
+                assert close(cell["distance"], found.distance.item())
+                assert ("own" in cell["marks"].split()) == (found.neighbor_id.item() == here.token_id.item())
+        assert rank + 1 == here.sizes["rank"]
+        for head, cell in enumerate(self.own()):
+            assert cell["token"] == f"{here.own_rank.values[head]:,}"
+            assert close(cell["distance"], here.own_distance.values[head])
+
+    def _sees_sequence(self, distances: np.ndarray, position: int) -> None:
+        rows = self.cells(SEQUENCE)
+        assert len(rows) == min(10, distances.shape[1] - 1)
+        for rank, row in enumerate(rows):
+            for head, cell in enumerate(row):
+                nearest = np.sort(np.delete(distances[head], position))
+                assert close(cell["distance"], nearest[rank])
+                assert close(cell["distance"], distances[head, int(cell["note"])])
+                assert int(cell["note"]) != position
+
+
+def close(written: str, number: float) -> bool:
+    """Whether a number is written as it is, but for its last decimal."""
+    decimals = len(written.partition(".")[2])
+    return abs(float(written) - number) <= 0.6 * 10**-decimals + 2e-6 * abs(number)
