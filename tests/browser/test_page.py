@@ -121,6 +121,7 @@ def test_another_model_refreshes_every_view(
 
 
 def test_nothing_stale_is_on_screen_while_work_goes_on_and_nothing_moves(visitor: Visitor) -> None:
+    visitor.choose("Model", "minilm")  # its answer takes many frames, so that all of the waiting can be seen
     before = visitor.table(SEQUENCE).bounding_box()
     with visitor.refresh():
         visitor.select("Distance", "Euclidean")

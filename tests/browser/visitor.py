@@ -45,7 +45,8 @@ _SOURCES = f"""() => ({_FIGURE})().model.renderers.map(
         Object.entries(data_source.data).map(([name, column]) => [name, Array.from(column, (x) => x?.toString())])
     )
 )"""
-# Resolves with all text of tokens and tables at the moment the table starts to wait.
+# Resolves, once the table has started to wait, with "" in the frame in which no token and no cell has any text; or
+# with the text there is when the wait is over and there was no such frame.
 _WATCH = """(table) => {
     const deep = (root, selector) => [
         ...root.querySelectorAll(selector),
@@ -55,10 +56,13 @@ _WATCH = """(table) => {
     ]
     window.forgotten = new Promise((resolve) => {
         const look = () => {
-            if (!table.classList.contains("waiting")) return
-            resolve(deep(document, ".chip, td").map((node) => node.textContent).join(""))
+            const text = deep(document, ".chip, td").map((node) => node.textContent).join("")
+            if (text && table.classList.contains("waiting")) requestAnimationFrame(look)
+            else resolve(text)
         }
-        new MutationObserver(() => requestAnimationFrame(look)).observe(table, {attributes: true})
+        new MutationObserver(() => {
+            if (table.classList.contains("waiting")) requestAnimationFrame(look)
+        }).observe(table, {attributes: true})
     })
 }"""
 _CELLS = """(rows) => rows.map((row) => Array.from(row.querySelectorAll("td"), (cell) => ({
