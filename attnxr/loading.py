@@ -119,7 +119,8 @@ def _is_whole(repo: Any) -> bool:
 
 def _source(name: str) -> str:
     if name != MINILM:
-        return str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+        folder = Path(name).expanduser()
+        return str(folder) if folder.is_dir() else name
     spec = importlib.util.find_spec(_MINILM_PACKAGE)
     if spec is None or spec.origin is None:
         raise ModelNotFoundError(

@@ -201,7 +201,7 @@ class _HeadState:
         block: _HeadBlock,
     ):
         n = len(z)
-        self.kind, self.z, self.place, self.k, self.block = kind, z, place, k, block
+        self.kind, self.z, self.place, self.block = kind, z, place, block
         centred = z - block.centre[place]
         self.offset = block.offset - block.centre  # (P, d)
         self.shift_square = np.einsum("pf,pf->p", block.shift, block.shift)
