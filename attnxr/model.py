@@ -3,6 +3,7 @@
 import hashlib
 import json
 import operator
+import threading
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
@@ -14,17 +15,22 @@ import xarray as xr
 from torch import nn
 from transformers import PreTrainedModel
 
-from attnxr import capture, schema
+from attnxr import capture, checks, schema
 from attnxr.errors import InputError, TextTooLongError
 from attnxr.lazy import lazy_variable
 from attnxr.loading import POOLER, Weights, load
-from attnxr.question import Of, Question, choice
-from attnxr.search import Metric, Progress
+from attnxr.question import Of, Options, Question, Space, VocabLayer, choice
+from attnxr.search import Metric, Nearest, Progress
 from attnxr.tokens import Tokens, VocabularyTokens, tokenize
-from attnxr.vocabulary import Space, Verification, Vocabulary
+from attnxr.vocabulary import Verification, Vocabulary
+from attnxr.window import Window
+
+_MEMORY = 2 << 30
 
 
-def load_model(name: str, *, weights: Weights = "safetensors", device: str | None = None) -> "Model":
+def load_model(
+    name: str, *, weights: Weights = "safetensors", device: str | None = None, memory: int = _MEMORY
+) -> "Model":
     """Load a model by name and look into it.
 
     Parameters
@@ -35,6 +41,8 @@ def load_model(name: str, *, weights: Weights = "safetensors", device: str | Non
         Pickled weights are read only when asked for. Code that comes with a model is never run.
     device : str, optional
         A torch device (``"cuda"``); by default the CPU.
+    memory : int
+        See `Model`.
 
     Returns
     -------
@@ -51,7 +59,7 @@ def load_model(name: str, *, weights: Weights = "safetensors", device: str | Non
     hf_model, tokenizer = load(name, weights)
     if device is not None:
         nn.Module.to(hf_model, device)
-    return Model(hf_model, tokenizer, name=name)
+    return Model(hf_model, tokenizer, name=name, memory=memory)
 
 
 class Model:
@@ -69,6 +77,10 @@ class Model:
         Without one, pass ``token_ids`` to `encode`.
     name : str, optional
         What to call it in results; by default what its configuration says.
+    memory : int
+        Bytes that tables as large as the vocabulary may take together, 2 GiB unless told: float32, V × D numbers for
+        each layer and space that is asked about. The one not used for longest goes first, and is made again when it is
+        needed; one that is larger alone is made each time.
 
     Attributes
     ----------
@@ -85,19 +97,37 @@ class Model:
         If its attention cannot be looked into, or its vocabulary encodings cannot be had right.
     """
 
-    def __init__(self, hf_model: PreTrainedModel, tokenizer: Any = None, *, name: str | None = None):
-        self._window = capture.Window(hf_model)
-        self._tokenizer = tokenizer
-        layout = self._window.layout
-        self.name = name or hf_model.config.name_or_path or hf_model.config.model_type
+    def __init__(
+        self, hf_model: PreTrainedModel, tokenizer: Any = None, *, name: str | None = None, memory: int = _MEMORY
+    ):
+        if isinstance(memory, bool) or not isinstance(memory, int | np.integer) or memory < 0:
+            raise InputError(f"memory={memory!r} was given; expected a number of bytes, such as {_MEMORY}.")
+        self._hf_model, self._tokenizer, self._memory = hf_model, tokenizer, memory
+        self._given_name = name
+        self._lock = threading.Lock()
+        self._look()
+
+    def _look(self) -> None:
+        """Find out all about the model as it is now."""
+        self._window = Window(self._hf_model)
+        self._state = self._window.state()
+        layout, config = self._window.layout, self._window.model.config
+        self.name = self._given_name or config.name_or_path or config.model_type
         self.n_layers, self.n_heads, self.n_kv_heads = layout.n_layers, layout.n_heads, layout.n_kv_heads
         self.head_size, self.max_tokens = layout.head_size, layout.max_tokens
         self.vocab_size = self._window.n_embeddings
-        if tokenizer is not None:
+        if self._tokenizer is not None:
             # Rows of the matrix beyond the last token are padding, and nobody's word.
-            self.vocab_size = min(self.vocab_size, max(tokenizer.get_vocab().values()) + 1)
-        self.vocabulary = VocabularyTokens(tokenizer, self.vocab_size)
-        self._encodings = Vocabulary(self._window, self.vocab_size)
+            self.vocab_size = min(self.vocab_size, max(self._tokenizer.get_vocab().values()) + 1)
+        self.vocabulary = VocabularyTokens(self._tokenizer, self.vocab_size)
+        self._encodings = Vocabulary(self._window, self.vocab_size, self._memory)
+        self.__dict__.pop("fingerprint", None)
+
+    def _look_again(self) -> None:
+        """Start afresh where weights were changed, replaced or moved: nothing known of the old ones is true of them."""
+        with self._lock:
+            if self._window.state() != self._state:
+                self._look()
 
     def __repr__(self) -> str:
         return (
@@ -140,6 +170,7 @@ class Model:
         token_ids: Sequence[int] | None = None,
         include: Sequence[str] = (),
         truncate: bool = False,
+        causal: bool | None = None,
     ) -> xr.Dataset:
         """Run the model on a text and return what every head of every layer wrote at every position.
 
@@ -154,6 +185,10 @@ class Model:
             What to add: any of ``query``, ``key``, ``value``, ``residual``, ``hidden``.
         truncate : bool
             Keep the start of a text that is too long, and say in ``attrs["truncated"]`` how many tokens were cut.
+        causal : bool, optional
+            True: each token sees only itself and those before it, in every layer. False: where the model's mask lets
+            a token see another one, that one sees it too; so full attention sees everything, and a sliding window, a
+            local layer or a chunk reaches as far ahead as it does back. By default the mask is the model's own.
 
         Returns
         -------
@@ -168,7 +203,12 @@ class Model:
             If the text is empty, the ids are out of range, or a name in `include` is unknown.
         TextTooLongError
             If the text has more tokens than `max_tokens` and `truncate` is False.
+        UnsupportedModelError
+            If `causal` or ``residual`` or ``hidden`` is asked of a model that does not allow it.
         """
+        self._look_again()
+        if causal is not None and not isinstance(causal, bool | np.bool_):
+            raise InputError(f"causal={causal!r} was given; expected True, False or None (the model's own).")
         include = tuple(choice("include", name, schema.INCLUDE) for name in dict.fromkeys(include))
         if (text is None) == (token_ids is None):
             given = "both a text and token_ids were" if text is not None else "neither a text nor token_ids was"
@@ -187,11 +227,11 @@ class Model:
             tokens = [tokenize(self._tokenizer, one, self.max_tokens, truncate) for one in texts]
         for one in tokens:
             self._check_ids(one.ids)
-        parts = [capture.encode(self._window, one.ids, include) for one in tokens]
+        parts = [capture.encode(self._window, one.ids, include, causal) for one in tokens]
         several = len(tokens) > 1
         data = {
             name: (
-                schema.ENCODINGS[name].dims,
+                self._dims(name),
                 np.concatenate([part[name].numpy() for part in parts], axis=-2),
             )
             for name in parts[0]
@@ -206,7 +246,7 @@ class Model:
             "fingerprint": self.fingerprint,
             "text": "" if text is None else text if isinstance(text, str) else json.dumps(texts),
             "token_ids": json.dumps([one.ids for one in tokens]),
-            "causal": int(self._window.layout.causal),
+            "causal": int(self._window.layout.causal if causal is None else causal),
             "truncated": sum(one.cut for one in tokens),
             **{f"{package}_version": version(package) for package in ("attnxr", "torch", "transformers")},
         }
@@ -220,6 +260,7 @@ class Model:
         metric: Metric = "cosine",
         of: Of = "encoding",
         space: Space = "value",
+        vocab_layer: VocabLayer = "input",
         positional: bool = True,
         progress: Progress = lambda fraction: None,
     ) -> xr.Dataset:
@@ -234,13 +275,23 @@ class Model:
         metric : {"cosine", "euclidean", "dot", "centered_cosine"}
             1 − cos; |z − u|; −z·u; cosine after subtracting the vocabulary's mean encoding of that head and position
             from both sides.
-        of : {"encoding", "query", "key", "value"}
-            Which vectors; all but ``encoding`` must have been included in `encode`.
-        space : {"value", "key", "query"}
-            What of the vocabulary they are compared with: the value, key or query vectors that layer 0's attention
-            computes for each vocabulary token at the same position.
+        of : {"encoding", "query", "key", "value", "contribution", "residual", "hidden"}
+            Which vectors. Of a head: its encodings, queries, keys or values. Of the residual stream: what each head
+            writes into it (``contribution``, W_O[h] z without the bias), the stream after the block's attention
+            (``residual``) or after the block (``hidden``). All but ``encoding`` and ``contribution`` must have been
+            included in `encode`.
+        space : {"value", "key", "query"} or {"embedding", "unembedding"}
+            What of the vocabulary they are compared with. For vectors of a head: the value, key or query vectors that
+            a layer's attention computes for each vocabulary token at the same position. For vectors of the stream: the
+            stream that enters the first block for each vocabulary token at the same position, or the model's output
+            embeddings.
+        vocab_layer : {"input", "same"} or int
+            Which layer's attention that is: layer 0 (``input``), for each vector its own layer (``same``), or the
+            layer of that number. Each is handed the embeddings as they enter the model, and makes of them what it
+            makes, its own norm included. Layers have bases of their own, so these are different questions.
         positional : bool
-            Whether the vocabulary's encodings have the positional term of that position.
+            Whether the vocabulary's encodings have the positional term of that position, or, in a rotary model, keys
+            and queries are turned by it. Without it those of a rotary model stand as at position 0.
         progress : callable
             Told the fraction done, 0 … 1, now and then; what it raises ends the search.
 
@@ -248,12 +299,16 @@ class Model:
         -------
         xr.Dataset
             ``neighbor_id``, ``neighbor``, ``neighbor_text``, ``distance`` and ``in_sequence`` (layer, head, position,
-            rank) with ``rank`` 1 … k; ``own_rank`` and ``own_distance`` (layer, head, position).
+            rank) with ``rank`` 1 … k; ``own_rank`` and ``own_distance`` (layer, head, position). There is no ``head``
+            where the vectors have none.
 
         Raises
         ------
         InputError
-            If an option is unknown, `k` out of range, or the Dataset is not this model's.
+            If an option is unknown, a combination has no meaning, `k` is out of range, or the Dataset is not this
+            model's.
+        UnsupportedModelError
+            If this model has no such vectors, or none that are sure to be right.
         """
         try:
             k = operator.index(k)
@@ -263,23 +318,28 @@ class Model:
             raise InputError(
                 f"k={k} was given; expected 1 to {self.vocab_size}, the size of the vocabulary of {self.name!r}."
             )
-        question = self._question(encodings, metric, of, space, positional)
+        question = self._question(encodings, Options(metric, of, space, vocab_layer, positional))
         found = question.nearest(k, progress)
-        dims = ("layer", question.head_dim, "position")
+        dims = question.dims
+        in_sequence = question.in_sequence(found.ids)
+        if dims[1] == "position":  # no heads
+            found = Nearest(found.ids[:, 0], found.distance[:, 0], found.own_rank[:, 0], found.own_distance[:, 0])
+            in_sequence = in_sequence[:, 0]
         result = xr.Dataset(
             {
                 "neighbor_id": ((*dims, "rank"), found.ids),
                 "neighbor": ((*dims, "rank"), self.vocabulary.token[found.ids]),
                 "neighbor_text": ((*dims, "rank"), self.vocabulary.text[found.ids]),
                 "distance": ((*dims, "rank"), found.distance),
-                "in_sequence": ((*dims, "rank"), question.in_sequence(found.ids)),
+                "in_sequence": ((*dims, "rank"), in_sequence),
                 "own_rank": (dims, found.own_rank),
                 "own_distance": (dims, found.own_distance),
             },
             coords={**question.coords, "rank": np.arange(1, k + 1)},
             attrs={**question.attrs, "k": k},
         )
-        return schema.describe(result, schema.NEIGHBORS).isel(dict.fromkeys(question.dropped, 0))
+        specs = schema.NEIGHBORS if len(dims) == 3 else schema.without_heads(schema.NEIGHBORS)
+        return schema.describe(result, specs).isel(dict.fromkeys(question.dropped, 0))
 
     def distances(
         self,
@@ -287,13 +347,14 @@ class Model:
         metric: Metric = "cosine",
         of: Of = "encoding",
         space: Space = "value",
+        vocab_layer: VocabLayer = "input",
         positional: bool = True,
     ) -> xr.Dataset:
         """Distances to every vocabulary token, computed only where and when a slice is asked for.
 
         Parameters
         ----------
-        encodings, metric, of, space, positional
+        encodings, metric, of, space, vocab_layer, positional
             As in `neighbors`.
 
         Returns
@@ -308,11 +369,16 @@ class Model:
         InputError
             As in `neighbors`.
         """
-        question = self._question(encodings, metric, of, space, positional)
-        shape = (*question.queries.shape[:3], self.vocab_size)
-        dims = ("layer", question.head_dim, "position", "vocab")
+        question = self._question(encodings, Options(metric, of, space, vocab_layer, positional))
+        lazy = lazy_variable(
+            ("layer", "head", "position", "vocab"), (*question.shape, self.vocab_size), question.distances
+        )
+        dims = question.dims
+        if len(dims) == 2:
+            lazy = lazy.isel(head=0)
+        lazy.dims = (*dims, "vocab")
         result = xr.Dataset(
-            {"distance": lazy_variable(dims, shape, question.distances)},
+            {"distance": lazy},
             coords={
                 **question.coords,
                 "vocab": np.arange(self.vocab_size),
@@ -321,13 +387,40 @@ class Model:
             },
             attrs=question.attrs,
         )
-        result = schema.describe(result.set_xindex("vocab_token"), schema.DISTANCES)
+        specs = schema.DISTANCES if len(dims) == 3 else schema.without_heads(schema.DISTANCES)
+        result = schema.describe(result.set_xindex("vocab_token"), specs)
         return result.isel(dict.fromkeys(question.dropped, 0))
 
-    def _question(self, encodings: xr.Dataset, metric: Metric, of: Of, space: Space, positional: bool) -> Question:
-        return Question(
-            self._window, self._encodings, self.name, self.fingerprint, encodings, metric, of, space, positional
-        )
+    def verify(self) -> xr.Dataset:
+        """Check on this model that what attnxr says of it is what it computes.
+
+        Returns
+        -------
+        xr.Dataset
+            Largest relative errors, float64, over a text of random tokens (seeded):
+
+            - ``reconstruction`` (layer): W_O applied to the concatenated head encodings, against what the attention
+              block puts out without attnxr;
+            - ``identity`` (space): the vocabulary encodings of the text's own tokens, against the vectors that the
+              model's first attention was handed (for ``embedding``, the stream that enters the first block);
+            - ``unchanged``: the model's output with capture on, against its output without attnxr.
+
+            attrs: model, fingerprint, path (of each space), tolerance, and ``passed``, 1 where all are within it.
+        """
+        self._look_again()
+        checked = checks.check(self._window, self._encodings)
+        checked.attrs = {"model": self.name, "fingerprint": self.fingerprint, **checked.attrs}
+        return schema.describe(checked, schema.CHECKS)
+
+    def _question(self, encodings: xr.Dataset, options: Options) -> Question:
+        self._look_again()
+        return Question(self._encodings, self.name, self.fingerprint, encodings, options)
+
+    def _dims(self, name: str) -> tuple[str, ...]:
+        dims = schema.ENCODINGS[name].dims
+        if name in ("query", "key") and self._window.layout.key_size != self.head_size:
+            return tuple("key_feature" if dim == "feature" else dim for dim in dims)
+        return dims
 
     def _from_ids(self, token_ids: Sequence[int], truncate: bool) -> Tokens:
         ids = np.asarray(token_ids)
@@ -357,7 +450,7 @@ class Model:
     def _coords(self, tokens: list[Tokens]) -> dict[str, Any]:
         ids = np.array([i for one in tokens for i in one.ids])
         coords: dict[str, Any] = {
-            "layer": np.arange(self.n_layers),
+            "layer": np.array(self._window.layout.layers),
             "head": np.arange(self.n_heads),
             "position": np.arange(len(ids)),
             "token": ("position", self.vocabulary.token[ids]),

@@ -2,8 +2,9 @@
 
 import json
 import threading
-from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -12,22 +13,80 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from attnxr import schema, search
-from attnxr.capture import Window
+from attnxr.arrival import Arriving, read
+from attnxr.blocks import Block
 from attnxr.errors import InputError
+from attnxr.heads import contributions
+from attnxr.paths import Blocks
 from attnxr.search import METRICS, Metric, Nearest, Progress
-from attnxr.vocabulary import SPACES, Block, Space, Vocabulary, positional_terms
+from attnxr.vocabulary import Vocabulary
 
-Of = Literal["encoding", "query", "key", "value"]
+Of = Literal["encoding", "query", "key", "value", "contribution", "residual", "hidden"]
+Space = Literal["value", "key", "query", "embedding", "unembedding"]
+VocabLayer = int | Literal["input", "same"]
+
 HEAD_VECTORS: tuple[Of, ...] = ("encoding", "query", "key", "value")
+HEAD_SPACES: tuple[Space, ...] = ("value", "key", "query")
+STREAM_VECTORS: tuple[Of, ...] = ("contribution", "residual", "hidden")
+STREAM_SPACES: tuple[Space, ...] = ("embedding", "unembedding")
 
 _T = TypeVar("_T", bound=str)
 
 
 def choice(option: str, value: _T, allowed: Sequence[str]) -> _T:
     """Check one option's value; raises InputError with the values that are allowed."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise InputError(f"{option}={value!r} was given; expected one of {', '.join(map(repr, allowed))}.")
     return value
+
+
+@dataclass(frozen=True, eq=False)
+class Options:
+    """What is asked of the vectors: see `Model.neighbors` for each."""
+
+    metric: Metric
+    of: Of
+    space: Space
+    vocab_layer: VocabLayer
+    positional: bool
+
+    def check(self) -> None:
+        """Fail on an option that does not exist, or a combination that has no meaning."""
+        choice("metric", self.metric, METRICS)
+        choice("of", self.of, (*HEAD_VECTORS, *STREAM_VECTORS))
+        choice("space", self.space, (*HEAD_SPACES, *STREAM_SPACES))
+        if not isinstance(self.positional, bool | np.bool_):
+            raise InputError(f"positional={self.positional!r} was given; expected True or False.")
+        is_number = isinstance(self.vocab_layer, int | np.integer) and not isinstance(self.vocab_layer, bool)
+        if not is_number and self.vocab_layer not in ("input", "same"):
+            raise InputError(
+                f"vocab_layer={self.vocab_layer!r} was given; expected 'input' (layer 0), 'same' (each layer's own) or "
+                "the number of a layer."
+            )
+        of_heads, in_heads = self.of in HEAD_VECTORS, self.space in HEAD_SPACES
+        if of_heads != in_heads:
+            kind, spaces = ("a head", HEAD_SPACES) if of_heads else ("the residual stream", STREAM_SPACES)
+            others = STREAM_VECTORS if of_heads else HEAD_VECTORS
+            raise InputError(
+                f"of={self.of!r} with space={self.space!r} has no meaning: the one is a vector of {kind}, the other is "
+                f"not. With of={self.of!r}, space is one of {', '.join(map(repr, spaces))}; space={self.space!r} goes "
+                f"with of being one of {', '.join(map(repr, others))}."
+            )
+        if not in_heads and self.vocab_layer != "input":
+            raise InputError(
+                f"vocab_layer={self.vocab_layer!r} with space={self.space!r} has no meaning: the {self.space}s belong "
+                f"to no layer. Expected vocab_layer='input', or a space of the heads: {', '.join(HEAD_SPACES)}."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What is compared with the vocabulary of one layer."""
+
+    chosen: NDArray[np.intp]  # which of the queries' layers
+    queries: NDArray[np.float64]  # (layers, H, n, d), where the blocks are
+    place: NDArray[np.intp]  # which of the blocks' positions each position has
+    blocks: Blocks
 
 
 class Question:
@@ -35,18 +94,20 @@ class Question:
 
     Parameters
     ----------
-    window : Window
     vocabulary : Vocabulary
+        Of the model that the encodings are of.
     name, fingerprint : str
         Of the model; encodings of another one are refused.
-    encodings, metric, of, space, positional
-        As in `Model.neighbors`.
+    encodings : xr.Dataset
+    options : Options
 
     Attributes
     ----------
-    queries : float32 array (L, H, n, d)
-    head_dim : str
-        ``head``, or ``kv_head`` for vectors that several heads share.
+    shape : tuple of int
+        (L, H, n), with H = 1 for vectors without heads.
+    dims : tuple of str
+        What the answer's arrays have: ``layer``, ``head`` (``kv_head`` for vectors that several heads share; neither
+        for vectors without heads) and ``position``.
     coords, attrs : dict
         What the answer's Dataset inherits.
     dropped : list of str
@@ -58,126 +119,211 @@ class Question:
         If an option is unknown, the combination has no meaning, or the Dataset is not this model's.
     """
 
-    def __init__(
-        self,
-        window: Window,
-        vocabulary: Vocabulary,
-        name: str,
-        fingerprint: str,
-        encodings: xr.Dataset,
-        metric: Metric,
-        of: Of,
-        space: Space,
-        positional: bool,
-    ):
-        self._metric: Metric = choice("metric", metric, METRICS)
-        choice("of", of, HEAD_VECTORS)
-        choice("space", space, SPACES)
-        if not isinstance(positional, bool | np.bool_):
-            raise InputError(f"positional={positional!r} was given; expected True or False.")
-        _check(encodings, of, name, fingerprint)
-        encodings, dropped = _whole(encodings, of)
-        grouped = of in ("key", "value") and window.layout.n_kv_heads != window.layout.n_heads
-        if grouped and space == "query":
+    def __init__(self, vocabulary: Vocabulary, name: str, fingerprint: str, encodings: xr.Dataset, options: Options):
+        options.check()
+        of, space = options.of, options.space
+        window, layout = vocabulary.window, vocabulary.window.layout
+        self._window, self._vocabulary, self._options = window, vocabulary, options
+        self._state = window.state()
+        variable = "encoding" if of == "contribution" else of
+        _check(encodings, variable, name, fingerprint)
+        encodings, dropped = _whole(encodings, variable)
+        has_heads = of not in ("residual", "hidden")
+        shared = of in ("key", "value") and layout.n_kv_heads != layout.n_heads
+        if shared and space == "query":
             raise InputError(
-                f"of={of!r} has {window.layout.n_kv_heads} key/value heads, each shared by several of the "
-                f"{window.layout.n_heads} query heads, so space='query' is not defined for it. Expected space='value' "
-                "or 'key'."
+                f"of={of!r} has {layout.n_kv_heads} key/value heads, each shared by several of the {layout.n_heads} "
+                "query heads, so space='query' is not defined for it. Expected space='value' or 'key'."
             )
-        vectors = encodings[of]
-        self.head_dim = "kv_head" if grouped else "head"
-        self.dropped = [self.head_dim if dim == vectors.dims[1] else dim for dim in dropped]
+        vectors = encodings[variable]
+        head_dim = "kv_head" if shared else "head"
+        self.dims = ("layer", head_dim, "position") if has_heads else ("layer", "position")
+        self.dropped = [head_dim if has_heads and dim == vectors.dims[1] else dim for dim in dropped]
         # Copies: what becomes of the Dataset later must not reach an answer that is computed later.
-        self.queries = np.array(vectors.transpose("layer", ..., "position", "feature").values, order="C")
+        queries = np.array(vectors.transpose("layer", ..., "position", vectors.dims[-1]).values, order="C")
         self._own = encodings["token_id"].values.copy()
-        if not self.queries.size:
+        if not queries.size:
             raise InputError(
-                f"{of!r} has sizes {dict(vectors.sizes)}; expected at least one layer, head and position. Select less "
-                "narrowly."
+                f"{variable!r} has sizes {dict(vectors.sizes)}; expected at least one layer, head and position. Select "
+                "less narrowly."
             )
-        if not np.isfinite(self.queries).all():
+        if not np.isfinite(queries).all():
             raise InputError(
-                f"{of!r} has numbers that are infinite or NaN, to which no distance can be given; expected what "
+                f"{variable!r} has numbers that are infinite or NaN, to which no distance can be given; expected what "
                 "Model.encode returns. Did the model's own numbers overflow, or were positions filled in?"
             )
+        layers = [layout.layers.index(label) for label in encodings["layer"].values if label in layout.layers]
+        if len(layers) < encodings.sizes["layer"]:
+            raise InputError(
+                f"The Dataset has layers {encodings['layer'].values.tolist()}; {window.family} has attention in the "
+                f"layers {', '.join(map(str, layout.layers))}. Expected what Model.encode returns."
+            )
+        if of == "contribution":
+            queries = contributions(window, queries, layers, encodings["head"].values)
+        self._queries = queries if has_heads else queries[:, None]
+        self.shape = self._queries.shape[:3]
+        self._check_size()
+        self._layers = self._vocabulary_layers(layers)
         self._texts: list[list[int]] = json.loads(encodings.attrs["token_ids"])
         several = "text_id" in encodings.coords
         self._text_id = encodings["text_id"].values.copy() if several else np.zeros(len(self._own), np.int64)
         self._at = encodings["text_position" if several else "position"].values.copy()
-        self._window, self._vocabulary, self._space, self._positional = window, vocabulary, space, positional
         self._lock = threading.Lock()
-        self._load = lru_cache(maxsize=1)(lambda i: self._blocks[1][i][1]())
+        self._part = lru_cache(maxsize=None)(self._make_part)
+        self._block = lru_cache(maxsize=1)(lambda layer, i: self._part(layer).blocks[i][1]())
         self.coords: dict[str, Any] = {
             name: encodings.coords[name]
             for name in ("layer", *schema.TOKEN_COORDS, *schema.SEVERAL_TEXTS)
             if name in encodings.coords
         }
-        labels = encodings[vectors.dims[1]].values
-        self.coords[self.head_dim] = labels
         # Which of the space's heads each vector's head looks into: several query heads share a key/value head.
-        layout = window.layout
-        heads = layout.n_kv_heads if vectors.dims[1] == "kv_head" else layout.n_heads
-        self._heads = labels // (heads // (layout.n_heads if space == "query" else layout.n_kv_heads))
+        self._heads = np.zeros(self.shape[1], np.intp)
+        if has_heads:
+            labels = encodings[vectors.dims[1]].values
+            self.coords[head_dim] = labels
+            if space in HEAD_SPACES:
+                heads = layout.n_kv_heads if vectors.dims[1] == "kv_head" else layout.n_heads
+                self._heads = labels // (heads // (layout.n_heads if space == "query" else layout.n_kv_heads))
         self.attrs = {
             **encodings.attrs,
-            "metric": metric,
+            "metric": options.metric,
             "of": of,
             "space": space,
-            "positional": int(positional),
+            "vocab_layer": options.vocab_layer if isinstance(options.vocab_layer, str) else int(options.vocab_layer),
+            "positional": int(options.positional),
             "vocab_size": vocabulary.size,
         }
 
-    @cached_property
-    def _blocks(self) -> tuple[NDArray[np.intp], list[tuple[NDArray[np.intp], Callable[[], Block]]]]:
-        """Which of the distinct positional terms each position has, and the vocabulary encodings for those terms.
+    def _check_size(self) -> None:
+        """Fail where the vectors are longer or shorter than the vocabulary's."""
+        layout, space = self._window.layout, self._options.space
+        if space == "unembedding":
+            expected = self._vocabulary.unembedding().rows.shape[2]
+        elif space == "embedding":
+            return
+        else:
+            expected = layout.head_size if space == "value" else layout.key_size
+        found = self._queries.shape[-1]
+        if found != expected:
+            raise InputError(
+                f"of={self._options.of!r} has vectors of {found} numbers in {self._window.family}, and "
+                f"space={space!r} vectors of {expected}: they cannot be compared. Expected a space of the same size."
+            )
 
-        Positions of one term share one table, so that many texts cost no more than the longest of them.
-        """
-        terms = [positional_terms(self._window, ids) for ids in self._texts]
-        used = torch.stack([terms[text][place] for text, place in zip(self._text_id, self._at, strict=True)])
-        if not self._positional:
-            used = torch.zeros_like(used)
-        distinct, place = torch.unique(used, dim=0, return_inverse=True)
-        return place.numpy(), self._vocabulary.blocks(self._space, distinct)
+    def _vocabulary_layers(self, layers: list[int]) -> NDArray[np.intp]:
+        """For each of the queries' layers, that whose vocabulary it is compared with; all as numbers in the layout."""
+        layout, asked = self._window.layout, self._options.vocab_layer
+        if asked == "input":
+            return np.zeros(len(layers), np.intp)
+        if not layout.blocks:
+            raise InputError(
+                f"vocab_layer={asked!r} was asked of {self._window.family}, whose layers are not one block each, so "
+                "that the embeddings cannot be handed to one of them. Expected vocab_layer='input'."
+            )
+        if asked == "same":
+            return np.array(layers)
+        if asked not in layout.layers:
+            raise InputError(
+                f"vocab_layer={asked} was given; {self._window.family} has attention in the layers "
+                f"{', '.join(map(str, layout.layers))}."
+            )
+        return np.full(len(layers), layout.layers.index(asked))
+
+    def _make_part(self, layer: int) -> _Part:
+        chosen = np.flatnonzero(self._layers == layer)
+        queries = self._queries[chosen].astype(np.float64)
+        one_place = np.zeros(self.shape[2], np.intp)
+        if self._options.space == "unembedding":
+            return _Part(chosen, queries, one_place, [(np.array([0]), self._vocabulary.unembedding)])
+        space: Arriving = self._options.space
+        path = self._vocabulary.path(space, layer)
+        texts = [read(self._window, layer, torch.tensor(ids)) for ids in self._texts]
+        for text in texts:
+            self._vocabulary.check(space, layer, text)
+        if path.name == "shared":
+            if self._options.positional:
+                for i, ids in enumerate(self._texts):
+                    here = self._text_id == i
+                    queries[:, :, here] = path.turned_back(space, queries[:, :, here], self._at[here], len(ids))
+            return _Part(chosen, queries, one_place, path.blocks(space, torch.zeros(1, 1)))
+        terms = torch.stack([texts[i].terms[place] for i, place in zip(self._text_id, self._at, strict=True)])
+        if not self._options.positional:
+            terms = torch.zeros_like(terms)
+        # Positions of one term share one table, so that many texts cost no more than the longest of them.
+        distinct, place = torch.unique(terms, dim=0, return_inverse=True)
+        return _Part(chosen, queries, place.numpy(), path.blocks(space, distinct))
+
+    def _check_state(self) -> None:
+        if self._window.state() != self._state:
+            raise InputError(
+                "The model's weights were changed or moved after these distances were asked for; expected the weights "
+                "that the encodings were made with. Encode the text again."
+            )
 
     def nearest(self, k: int, progress: Progress) -> Nearest:
-        """Neighbours, own ranks and own distances of all the vectors; see `attnxr.search.search`."""
-        shape = self.queries.shape[:3]
+        """Neighbours, own ranks and own distances of all the vectors, (L, H, n, …); see `attnxr.search.search`."""
         found = Nearest(
-            ids=np.empty((*shape, k), np.int32),
-            distance=np.empty((*shape, k), np.float32),
-            own_rank=np.empty(shape, np.int32),
-            own_distance=np.empty(shape, np.float32),
+            ids=np.empty((*self.shape, k), np.int32),
+            distance=np.empty((*self.shape, k), np.float32),
+            own_rank=np.empty(self.shape, np.int32),
+            own_distance=np.empty(self.shape, np.float32),
         )
-        place, blocks = self._blocks
-        for i, (rows, load) in enumerate(blocks):
-            here = np.flatnonzero(np.isin(place, rows))
-            part = search.search(
-                load(),
-                self.queries[:, :, here],
-                self._heads,
-                np.searchsorted(rows, place[here]),
-                self._own[here],
-                k,
-                self._metric,
-                lambda fraction, i=i: progress((i + fraction) / len(blocks)),  # type: ignore[misc]
-            )
-            for name in ("ids", "distance", "own_rank", "own_distance"):
-                getattr(found, name)[:, :, here] = getattr(part, name)
+        layers = np.unique(self._layers)
+        for done, layer in enumerate(layers):
+            part = self._part(int(layer))
+            for i, (rows, load) in enumerate(part.blocks):
+                here = np.flatnonzero(np.isin(part.place, rows))
+                start, step = (done + i / len(part.blocks)) / len(layers), 1 / len(part.blocks) / len(layers)
+                answer = self._search(
+                    load(),
+                    part.queries[:, :, here],
+                    np.searchsorted(rows, part.place[here]),
+                    self._own[here],
+                    k,
+                    lambda fraction, start=start, step=step: progress(start + step * fraction),  # type: ignore[misc]
+                )
+                for name in ("ids", "distance", "own_rank", "own_distance"):
+                    getattr(found, name)[np.ix_(part.chosen, np.arange(self.shape[1]), here)] = getattr(answer, name)
         return found
+
+    def _search(
+        self,
+        block: Block,
+        queries: NDArray[np.float64],
+        place: NDArray[np.intp],
+        own: NDArray[np.int64],
+        k: int,
+        progress: Progress,
+    ) -> Nearest:
+        if self._options.space in HEAD_SPACES:
+            return search.search(block, queries, self._heads, place, own, k, self._options.metric, progress)
+        # All heads look into one vocabulary: as many layers as there are layers and heads, of one head.
+        layers, heads, positions, width = queries.shape
+        queries = queries.reshape(layers * heads, 1, positions, width)
+        found = search.search(block, queries, np.zeros(1, np.intp), place, own, k, self._options.metric, progress)
+
+        def unfolded(array: NDArray) -> NDArray:
+            return array.reshape(layers, heads, *array.shape[2:])
+
+        return Nearest(*map(unfolded, (found.ids, found.distance, found.own_rank, found.own_distance)))
 
     def distances(
         self, layers: NDArray[np.intp], head: int, position: int, entries: NDArray[np.intp]
     ) -> NDArray[np.float32]:
         """Distances of one head and position, for some layers and vocabulary entries: float32 (layers, entries)."""
-        with self._lock:
-            places, blocks = self._blocks
-            i = next(i for i, (rows, _) in enumerate(blocks) if places[position] in rows)
-            block: Block = self._load(i)
-        row = int(np.searchsorted(blocks[i][0], places[position]))
-        return search.distances(
-            block, self._metric, int(self._heads[head]), self.queries[layers, head, position], row, entries
-        )
+        self._check_state()
+        out = np.empty((len(layers), len(entries)), np.float32)
+        for layer in np.unique(self._layers[layers]):
+            with self._lock:
+                part = self._part(int(layer))
+                place = part.place[position]
+                i = next(i for i, (rows, _) in enumerate(part.blocks) if place in rows)
+                block: Block = self._block(int(layer), i)
+            here = np.flatnonzero(self._layers[layers] == layer)
+            queries = part.queries[np.searchsorted(part.chosen, layers[here]), head, position]
+            row = int(np.searchsorted(part.blocks[i][0], place))
+            out[here] = search.distances(block, self._options.metric, int(self._heads[head]), queries, row, entries)
+        return out
 
     def in_sequence(self, ids: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Whether vocabulary ids (L, H, n, k) occur in the text of their position."""
@@ -188,10 +334,12 @@ class Question:
         return found
 
 
-def _whole(encodings: xr.Dataset, of: Of) -> tuple[xr.Dataset, list[str]]:
+def _whole(encodings: xr.Dataset, of: str) -> tuple[xr.Dataset, list[str]]:
     """Give the vectors and their coordinates the dimensions back that selecting by one number has dropped."""
-    dims = schema.ENCODINGS[of].dims
-    of_coords = {"layer": ("layer",), dims[1]: (dims[1],)}
+    dims = tuple(
+        dim if dim in encodings.dims else {"feature": "key_feature"}.get(dim, dim) for dim in schema.ENCODINGS[of].dims
+    )
+    of_coords = {dim: (dim,) for dim in dims if dim in ("layer", "head", "kv_head")}
     of_coords |= dict.fromkeys((*schema.TOKEN_COORDS, *schema.SEVERAL_TEXTS), ("position",))
 
     def whole(name: str, dims: tuple[str, ...]) -> xr.Variable:
@@ -206,15 +354,15 @@ def _whole(encodings: xr.Dataset, of: Of) -> tuple[xr.Dataset, list[str]]:
     return schema.validate(restored, schema.ENCODINGS), dropped
 
 
-def _check(encodings: xr.Dataset, of: Of, name: str, fingerprint: str) -> None:
+def _check(encodings: xr.Dataset, of: str, name: str, fingerprint: str) -> None:
     schema.validate(encodings, {})
     if of != "encoding" and of not in encodings:
         raise InputError(
             f"of={of!r} was asked, but the Dataset has only {sorted(map(str, encodings.data_vars))}. Ask for it in "
             f"the first place: model.encode(text, include=[{of!r}])."
         )
-    head_dim = "kv_head" if of in ("key", "value") else "head"
-    schema.validate(encodings, {}, required=(of, "layer", head_dim, *schema.TOKEN_COORDS))
+    heads = [dim for dim in schema.ENCODINGS[of].dims if dim in ("head", "kv_head")]
+    schema.validate(encodings, {}, required=(of, "layer", *heads, *schema.TOKEN_COORDS))
     if encodings.attrs.get("fingerprint") != fingerprint:
         raise InputError(
             f"The encodings are those of the model {encodings.attrs.get('model')!r} (fingerprint "

@@ -1,6 +1,7 @@
 """The Datasets, declared as data: names, dimensions, dtypes and meanings, and the check that they hold."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import xarray as xr
 
@@ -29,6 +30,7 @@ def _head(*dims: str) -> tuple[str, ...]:
     return ("layer", "head", "position", *dims)
 
 
+_ALIASES: dict[Any, str] = {"kv_head": "head", "key_feature": "feature"}
 _KV = ("layer", "kv_head", "position", "feature")
 
 TOKEN_COORDS: dict[str, Spec] = {
@@ -47,7 +49,7 @@ SEVERAL_TEXTS: dict[str, Spec] = {
 }
 ENCODINGS: dict[str, Spec] = {
     "encoding": Spec(_head("feature"), "float32", "head encoding: attention-weighted sum of the values"),
-    "attention": Spec(_head("key_position"), "float32", "attention weights; each row sums to 1"),
+    "attention": Spec(_head("key_position"), "float32", "attention weights; rows sum to 1, less what a sink takes"),
     "query": Spec(_head("feature"), "float32", "query vectors, as the attention was handed them"),
     "key": Spec(_KV, "float32", "key vectors, as the attention was handed them"),
     "value": Spec(_KV, "float32", "value vectors, as the attention was handed them"),
@@ -55,6 +57,11 @@ ENCODINGS: dict[str, Spec] = {
     "hidden": Spec(("layer", "position", "channel"), "float32", "output of the block"),
 }  # fmt: skip
 INCLUDE = ("query", "key", "value", "residual", "hidden")
+CHECKS: dict[str, Spec] = {
+    "reconstruction": Spec(("layer",), "float64", "relative error of W_O applied to the head encodings"),
+    "identity": Spec(("space",), "float64", "relative error of the own tokens' vocabulary encodings"),
+    "unchanged": Spec((), "float64", "relative difference of the model's output with and without capture"),
+}  # fmt: skip
 NEIGHBORS: dict[str, Spec] = {
     "neighbor_id": Spec(_head("rank"), "int32", "vocabulary id of the neighbour"),
     "neighbor": Spec(_head("rank"), "str", "its token"),
@@ -76,6 +83,14 @@ SEQUENCE_DISTANCES: dict[str, Spec] = {
 }
 
 
+def without_heads(specs: dict[str, Spec]) -> dict[str, Spec]:
+    """The same variables for vectors of the residual stream, which have no heads."""
+    return {
+        name: Spec(tuple(dim for dim in spec.dims if dim != "head"), spec.dtype, spec.meaning)
+        for name, spec in specs.items()
+    }
+
+
 def validate(dataset: xr.Dataset, specs: dict[str, Spec], required: tuple[str, ...] = ()) -> xr.Dataset:
     """Check a Dataset against its declaration, and give every variable its meaning as ``long_name``.
 
@@ -83,7 +98,8 @@ def validate(dataset: xr.Dataset, specs: dict[str, Spec], required: tuple[str, .
     ----------
     dataset : xr.Dataset
     specs : dict of Spec
-        What its variables must look like. Head vectors of grouped-query models may have ``kv_head`` for ``head``.
+        What its variables must look like. Head vectors of grouped-query models may have ``kv_head`` for ``head``, and
+        queries and keys that are longer or shorter than values ``key_feature`` for ``feature``.
     required : tuple of str
         Names that must be there.
 
@@ -113,8 +129,7 @@ def validate(dataset: xr.Dataset, specs: dict[str, Spec], required: tuple[str, .
         variable = dataset.variables[name]
         if name not in specs and not variable.dims:
             continue  # the one coordinate of a single position
-        found = tuple("head" if dim == "kv_head" else dim for dim in variable.dims)
-        expected = tuple("head" if dim == "kv_head" else dim for dim in spec.dims)
+        found, expected = (tuple(_ALIASES.get(dim, dim) for dim in each.dims) for each in (variable, spec))
         if found != expected:
             raise InputError(
                 f"{name!r} has dimensions {variable.dims}; expected {spec.dims}. Select with lists or slices, so that "

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from attnxr import kernels
-from attnxr.vocabulary import Block
+from attnxr.blocks import Block
 
 Metric = Literal["cosine", "euclidean", "dot", "centered_cosine"]
 METRICS: tuple[Metric, ...] = ("cosine", "euclidean", "dot", "centered_cosine")
@@ -53,7 +53,7 @@ class Nearest:
 
 def search(
     block: Block,
-    queries: NDArray[np.float32],
+    queries: NDArray[np.floating],
     block_heads: NDArray[np.intp],
     place: NDArray[np.intp],
     own: NDArray[np.int64],
@@ -67,7 +67,7 @@ def search(
     ----------
     block : Block
         Vocabulary encodings.
-    queries : float32 array (L, H, n, d)
+    queries : float32 or float64 array (L, H, n, d)
     block_heads : int array (H,)
         Which of the block's heads each head of the queries looks into.
     place : int array (n,)
@@ -146,7 +146,7 @@ def search(
 
 
 def distances(
-    block: Block, metric: Metric, head: int, queries: NDArray[np.float32], place: int, entries: NDArray[np.intp]
+    block: Block, metric: Metric, head: int, queries: NDArray[np.floating], place: int, entries: NDArray[np.intp]
 ) -> NDArray[np.float32]:
     """Distances of some queries at one head and position to some vocabulary entries.
 
@@ -157,7 +157,7 @@ def distances(
         One of `METRICS`.
     head : int
         Head of the block.
-    queries : float32 array (m, d)
+    queries : float32 or float64 array (m, d)
     place : int
         Which of the block's positions.
     entries : int array (v,)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from attnxr import capture, kernels, vocabulary
+from attnxr import arrival, kernels, paths, window
 from tests import oracles
 from tests.cases import Case, true_distances
 
@@ -27,11 +27,11 @@ def refuse(*_: Any, **__: Any) -> None:
 def inaccessible(tiny: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on, computing a distance raises, and so does running the model or encoding the vocabulary."""
     assert tiny.enc is not None  # encoded by now
-    monkeypatch.setattr(capture.Window, "run", refuse)
+    monkeypatch.setattr(window.Window, "run", refuse)
     for name in ("distance", "distances"):
         monkeypatch.setattr(kernels, name, refuse)
-    monkeypatch.setattr(vocabulary, "reference_encodings", refuse)
-    monkeypatch.setattr(vocabulary.Factors, "block", refuse)
+    monkeypatch.setattr(arrival, "arrivals", refuse)
+    monkeypatch.setattr(paths.Normed, "blocks", refuse)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ positional_on_and_off = pytest.mark.parametrize("positional", [True, False])
 @pytest.mark.parametrize("space", HEAD_VECTORS)
 def test_tiny_models_equal_the_brute_force(tiny: Case, space: Any, metric: Any, positional: bool) -> None:
     for of in OF:
-        near = tiny.model.neighbors(tiny.enc, 15, metric, of, space, positional)
+        near = tiny.model.neighbors(tiny.enc, 15, metric, of, space, positional=positional)
         tiny.check(near, metric, of, space, positional)
 
 
@@ -56,7 +56,9 @@ def test_minilm_equals_the_brute_force_in_other_spaces(minilm: Case, space: Any)
 
 
 def test_defaults_are_those_of_the_design(tiny: Case) -> None:
-    explicit = tiny.model.neighbors(tiny.enc, k=15, metric="cosine", of="encoding", space="value", positional=True)
+    explicit = tiny.model.neighbors(
+        tiny.enc, k=15, metric="cosine", of="encoding", space="value", vocab_layer="input", positional=True
+    )
     xr.testing.assert_identical(tiny.model.neighbors(tiny.enc), explicit)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from attnxr import search
-from attnxr.vocabulary import Block
+from attnxr.blocks import Block
 from tests import oracles
 
 TIE = 1e-12  # both sides compute in float64 from the same numbers

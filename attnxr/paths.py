@@ -1,0 +1,381 @@
+"""Ways to the vocabulary encodings of a layer, from the cheapest to the one that is always right.
+
+- `Normed`, for models whose last step before the attention is a LayerNorm of (word + position), and linear from there
+  on. With ``x_v`` and ``x_p`` the two terms, centred over the channels, ``γ`` and ``β`` the LayerNorm's weight and
+  bias, ``W h + b`` the linear map behind it::
+
+      u[v, p] = (a_v + a_p) / s_vp + c      a = W diag(γ) x      c = W β + b
+      s_vp    = sqrt((|x_v|² + 2 x_v·x_p + |x_p|²) / D + ε)
+
+  so one matrix ``a`` serves every position. Its parts are read off the running model: ``x_v`` is what the LayerNorm
+  is handed, ``W`` and ``b`` what comes out when its output is replaced by 0 and by the unit vectors.
+- `TwiceNormed`, where a second LayerNorm follows: the same parts, put together anew for each position.
+- `Added`, where the position is only added: ``u = a_v + a_p``.
+- `Shared`, for models that add no positions: one pass over the vocabulary serves them all. Where keys and queries are
+  turned by position (rotary models), what is compared with them is turned back instead: that changes no distance.
+- `Reference`: the model itself, one pass over the vocabulary for every position.
+
+None is believed without proof: see `attnxr.vocabulary`.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attnxr import kernels
+from attnxr.arrival import BATCH, Arrival, Arriving, Text, arrivals
+from attnxr.blocks import Block, NormedBlock
+from attnxr.rotary import Rotation, read_rotation
+from attnxr.tables import Tables
+from attnxr.window import Window
+
+Name = Literal["factored", "shared", "reference"]
+Blocks: TypeAlias = "list[tuple[NDArray[np.intp], Callable[[], Block]]]"
+
+_UNIT = 1024.0  # length of the unit vectors that read W: keeps W's bits clear of a large bias; exact, a power of 2
+
+
+class Path:
+    """A way to the vocabulary encodings of one layer.
+
+    Parameters
+    ----------
+    window : Window
+    layer : int
+        Which of the layers with attention.
+    size : int
+        Number of vocabulary entries, V.
+    tables : Tables
+        Where to keep what is as large as the vocabulary.
+
+    Attributes
+    ----------
+    name : {"factored", "shared", "reference"}
+    """
+
+    name: Name
+
+    def __init__(self, window: Window, layer: int, size: int, tables: Tables):
+        self._window, self._layer, self._size, self._tables = window, layer, size, tables
+
+    def encodings(self, space: Arriving, terms: Tensor, token_ids: Tensor, length: int) -> NDArray[np.float64]:
+        """Encodings of some tokens, each at a position of its own.
+
+        Parameters
+        ----------
+        space : str
+        terms : float32 tensor (m, E)
+            Their rows of `attnxr.arrival.Text.terms`.
+        token_ids : int64 tensor (m,)
+        length : int
+            Number of tokens of the text that has these positions.
+
+        Returns
+        -------
+        float64 array (heads, m, features)
+        """
+        raise NotImplementedError
+
+    def error(self, space: Arriving, text: Text, places: Tensor | None = None) -> float:
+        """Largest ``|u − u_model| / |u_model|`` of a text's own tokens, at some of its places or at all."""
+        length = len(text.token_ids)
+        places = torch.arange(length) if places is None else places
+        found = self.encodings(space, text.terms[places], text.token_ids[places], length)
+        true = text.vectors[space][:, places.numpy()]  # NumPy takes a tensor of one number for that number
+        sizes = np.maximum(np.linalg.norm(true, axis=-1), 1e-30)
+        return float((np.linalg.norm(found - true, axis=-1) / sizes).max())
+
+    def blocks(self, space: Arriving, terms: Tensor) -> Blocks:
+        """Encodings of the whole vocabulary for some positional terms, in as few blocks as the path allows.
+
+        Parameters
+        ----------
+        space : str
+        terms : float32 tensor (P, E)
+
+        Returns
+        -------
+        list of (int array, callable)
+            The rows of `terms` that a block serves, and what computes it: a block can be large, so one at a time is
+            held. Together they serve every row once.
+        """
+        raise NotImplementedError
+
+    def turned_back(
+        self, space: Arriving, vectors: NDArray, positions: NDArray[np.intp], length: int
+    ) -> NDArray[np.float64]:
+        """Take vectors (…, n, features) at positions of a text of some length to where the blocks are.
+
+        Most blocks are at the position itself, and nothing is to be done.
+        """
+        return vectors.astype(np.float64)
+
+
+class Reference(Path):
+    """The model itself, one pass for every position."""
+
+    name: Name = "reference"
+
+    def encodings(self, space: Arriving, terms: Tensor, token_ids: Tensor, length: int) -> NDArray[np.float64]:
+        each = [self._rows(space, term, token_ids[i : i + 1]) for i, term in enumerate(terms)]
+        return np.concatenate(each, axis=1).astype(np.float64)
+
+    def blocks(self, space: Arriving, terms: Tensor) -> Blocks:
+        everything = torch.arange(self._size)
+        return [
+            (np.array([i]), lambda term=term: Block.plain(self._rows(space, term, everything)))  # type: ignore[misc]
+            for i, term in enumerate(terms)
+        ]
+
+    def _rows(self, space: Arriving, term: Tensor, token_ids: Tensor) -> NDArray[np.float32]:
+        return arrivals(self._window, space, self._layer, term, token_ids).numpy()
+
+
+class Shared(Path):
+    """One pass over the vocabulary for all positions."""
+
+    name: Name = "shared"
+
+    def __init__(self, window: Window, layer: int, size: int, tables: Tables):
+        super().__init__(window, layer, size, tables)
+        self._rotation: Callable[[Arriving, int], Rotation] = lru_cache(maxsize=8)(
+            lambda space, length: read_rotation(window, layer, space, length, size)
+        )
+
+    def encodings(self, space: Arriving, terms: Tensor, token_ids: Tensor, length: int) -> NDArray[np.float64]:
+        rows = arrivals(self._window, space, self._layer, torch.zeros(1), token_ids).numpy()
+        if space in ("value", "embedding"):
+            return rows.astype(np.float64)
+        positions = terms[:, 0].numpy().astype(int)
+        return self._rotation(space, length).turned(rows, positions)
+
+    def blocks(self, space: Arriving, terms: Tensor) -> Blocks:
+        return [(np.arange(len(terms)), partial(self._block, space))]
+
+    def _block(self, space: Arriving) -> Block:
+        layer = 0 if space == "embedding" else self._layer
+        everything = torch.arange(self._size)
+        return Block.plain(
+            self._tables.get(
+                (space, layer),
+                lambda: arrivals(self._window, space, self._layer, torch.zeros(1), everything).numpy(),
+            )
+        )
+
+    def turned_back(
+        self, space: Arriving, vectors: NDArray, positions: NDArray[np.intp], length: int
+    ) -> NDArray[np.float64]:
+        if space in ("value", "embedding"):
+            return vectors.astype(np.float64)
+        return self._rotation(space, length).turned(vectors, positions, back=True)
+
+
+class Added(Path):
+    """Words and positions that are only added: ``u = a_v + a_p``."""
+
+    name: Name = "factored"
+
+    def encodings(self, space: Arriving, terms: Tensor, token_ids: Tensor, length: int) -> NDArray[np.float64]:
+        rows = self._rows(space, torch.zeros(1), token_ids)
+        return rows + self._shift(space, terms)
+
+    def blocks(self, space: Arriving, terms: Tensor) -> Blocks:
+        return [(np.arange(len(terms)), partial(self._block, space, terms))]
+
+    def _block(self, space: Arriving, terms: Tensor) -> Block:
+        everything = torch.arange(self._size)
+        rows = self._tables.get(
+            (space, 0 if space == "embedding" else self._layer),
+            lambda: self._rows(space, torch.zeros(1), everything).astype(np.float32),
+        )
+        shift = self._shift(space, terms)
+        return Block(rows, shift, np.zeros((len(rows), rows.shape[2])))
+
+    def _rows(self, space: Arriving, term: Tensor, token_ids: Tensor) -> NDArray[np.float64]:
+        return arrivals(self._window, space, self._layer, term, token_ids).numpy().astype(np.float64)
+
+    def _shift(self, space: Arriving, terms: Tensor) -> NDArray[np.float64]:
+        token = torch.tensor([self._size // 2])
+        without = self._rows(space, torch.zeros(1), token)
+        return np.concatenate([self._rows(space, term, token) for term in terms], axis=1) - without
+
+
+class Normed(Path):
+    """A LayerNorm of (word + position), and linear from there on."""
+
+    name: Name = "factored"
+
+    def __init__(self, window: Window, layer: int, size: int, tables: Tables):
+        super().__init__(window, layer, size, tables)
+        self._norm = _Norm(window, layer, 0)
+
+    def encodings(self, space: Arriving, terms: Tensor, token_ids: Tensor, length: int) -> NDArray[np.float64]:
+        words = self._words_of(token_ids)
+        block = self._put_together(space, terms, words, kernels.squares(words), self._norm.project(space, words))
+        each = np.arange(len(token_ids))
+        scale = block.scale_at(each, each)
+        return (block.rows + block.shift) * scale[:, None] + block.offset[:, None]
+
+    def blocks(self, space: Arriving, terms: Tensor) -> Blocks:
+        return [(np.arange(len(terms)), partial(self._block, space, terms))]
+
+    def _block(self, space: Arriving, terms: Tensor) -> Block:
+        words, squares = self._words()
+        rows = self._tables.get((space, self._layer), lambda: self._norm.project(space, words))
+        return self._put_together(space, terms, words, squares, rows)
+
+    def _words(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """``x_v`` and ``|x_v|²`` of the whole vocabulary; they are the same for all layers."""
+        words = self._tables.get(("words",), lambda: self._words_of(torch.arange(self._size)))
+        return words, self._tables.get(("squares",), lambda: kernels.squares(words))
+
+    def _words_of(self, token_ids: Tensor) -> NDArray[np.float32]:
+        """``x_v`` of some tokens: float32 (m, D), centred over the channels."""
+        parts = []
+        for batch in token_ids.split(BATCH):
+            seen = Arrival(self._window, self._layer, positional=torch.zeros(1), norm=0)
+            self._window.run(batch[:, None], seen)
+            parts.append(_centred(seen.norm_inputs[0].reshape(len(batch), -1)).float())
+        return torch.cat(parts).numpy()
+
+    def _put_together(
+        self,
+        space: Arriving,
+        terms: Tensor,
+        words: NDArray[np.float32],
+        squares: NDArray[np.float64],
+        rows: NDArray[np.float32],
+    ) -> NormedBlock:
+        places = _centred(terms)
+        return NormedBlock(
+            rows=rows,
+            shift=torch.matmul(places, self._norm.linear[space].double().transpose(1, 2)).numpy(),
+            offset=self._norm.offset[space],
+            words=words,
+            words_square=squares,
+            places=places.numpy(),
+            places_square=kernels.squares(places.numpy()),
+            epsilon=self._norm.epsilon,
+        )
+
+
+class TwiceNormed(Normed):
+    """A LayerNorm of (word + position), one of its output, and linear from there on.
+
+    The second is handed ``(w_v + w_p) / s + q`` (centred), linear parts of the first one's terms and of its bias::
+
+        u[v, p] = ((b_v + b_p) / s + b_q) / s' + c      b = W' diag(γ') w
+        s'      = sqrt(|(w_v + w_p) / s + q|² / D + ε')
+    """
+
+    def __init__(self, window: Window, layer: int, size: int, tables: Tables):
+        super().__init__(window, layer, size, tables)
+        self._second = _Norm(window, layer, 1)
+        between = self._norm.linear["norm"][0].double().numpy()
+        self._between = between - between.mean(axis=0)
+        self._bias = _centred(torch.from_numpy(self._norm.offset["norm"]))[0].numpy()
+
+    def encodings(self, space: Arriving, terms: Tensor, token_ids: Tensor, length: int) -> NDArray[np.float64]:
+        words = self._words_of(token_ids)
+        between = self._handed_on(words)
+        rows = self._second.project(space, between)
+        each = [self._at(space, term[None], words[[i]], between[[i]], rows[:, [i]]) for i, term in enumerate(terms)]
+        return np.concatenate(each, axis=1)
+
+    def blocks(self, space: Arriving, terms: Tensor) -> Blocks:
+        return [(np.array([i]), partial(self._block, space, term[None])) for i, term in enumerate(terms)]
+
+    def _block(self, space: Arriving, terms: Tensor) -> Block:
+        words, _ = self._words()
+        between = self._tables.get(("between", self._layer), lambda: self._handed_on(words))
+        rows = self._tables.get((space, self._layer), lambda: self._second.project(space, between))
+        parts = []
+        for start in range(0, self._size, BATCH):
+            batch = slice(start, start + BATCH)
+            here = self._at(space, terms, words[batch], between[batch], rows[:, batch])
+            parts.append(here.astype(np.float32))
+        return Block.plain(np.concatenate(parts, axis=1))
+
+    def _handed_on(self, words: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``w_v`` of some words: float32 (m, D)."""
+        return words @ self._between.T.astype(np.float32)
+
+    def _at(
+        self,
+        space: Arriving,
+        term: Tensor,
+        words: NDArray[np.float32],
+        between: NDArray[np.float32],
+        rows: NDArray[np.float32],
+    ) -> NDArray[np.float64]:
+        """Encodings of some words at one position: float64 (heads, m, features)."""
+        x, w, p, q = words.astype(np.float64), between.astype(np.float64), _centred(term)[0].numpy(), self._bias
+        w_p = self._between @ p
+        s = np.sqrt((kernels.squares(x) + 2 * x @ p + p @ p) / len(p) + self._norm.epsilon)
+        square = (kernels.squares(w) + 2 * w @ w_p + w_p @ w_p) / s**2 + 2 * (w @ q + w_p @ q) / s + q @ q
+        second = np.sqrt(square / len(q) + self._second.epsilon)
+        linear = self._second.linear[space].double().numpy()
+        sums = (rows + (linear @ w_p)[:, None]) / s[:, None] + (linear @ q)[:, None]
+        return sums / second[:, None] + self._second.offset[space][:, None]
+
+
+class _Norm:
+    """A LayerNorm and the linear map behind it, read off the model.
+
+    Attributes
+    ----------
+    linear : dict of float32 tensors (heads, features, D)
+        ``W diag(γ)`` of each space, and of what the next LayerNorm is handed (``norm``), if there is one.
+    offset : dict of float64 arrays (heads, features)
+        ``W β + b`` of each space.
+    """
+
+    def __init__(self, window: Window, layer: int, number: int):
+        seen = Arrival(window, layer)
+        window.run(torch.zeros(1, 1, dtype=torch.int64), seen)
+        norm = seen.norms[number]
+        width = norm.normalized_shape[0]
+        self.epsilon = norm.eps
+        probes = torch.cat([torch.zeros(1, width), _UNIT * torch.eye(width)])[:, None]
+        seen = Arrival(window, layer, norm=number, normed=probes)
+        window.run(torch.zeros(len(probes), 1, dtype=torch.int64), seen)
+        gamma = torch.ones(width) if norm.weight is None else norm.weight.detach().cpu()
+        beta = torch.zeros(width) if norm.bias is None else norm.bias.detach().cpu()
+        self.linear: dict[Arriving | Literal["norm"], Tensor] = {}
+        self.offset: dict[Arriving | Literal["norm"], NDArray[np.float64]] = {}
+        handed: dict[Arriving | Literal["norm"], Tensor] = dict(seen.vectors.items())
+        if len(seen.norm_inputs) > number + 1:
+            handed["norm"] = seen.norm_inputs[number + 1][:, None]
+        for space, vectors in handed.items():
+            out = vectors[:, :, 0].to("cpu", torch.float64)  # (1 + D, heads, features)
+            matrix = (out[1:] - out[0]).permute(1, 2, 0) / _UNIT
+            self.linear[space] = (matrix * gamma.double()).float()
+            self.offset[space] = (matrix @ beta.double() + out[0]).numpy()
+
+    def project(self, space: Arriving, words: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``W diag(γ) x`` of the rows x of (m, D): float32 (heads, m, features)."""
+        heads, features, width = self.linear[space].shape
+        # One large product is the fastest.
+        flat = torch.mm(torch.from_numpy(words), self.linear[space].reshape(-1, width).T)
+        return flat.reshape(len(words), heads, features).transpose(0, 1).contiguous().numpy()
+
+
+def candidates(window: Window, layer: int, size: int, tables: Tables) -> list[Path]:
+    """Paths that may serve a layer, the cheapest first; whether one is right is for a comparison to say."""
+    arguments = (window, layer, size, tables)
+    if window.layout.positions is None:
+        return [Shared(*arguments), Reference(*arguments)]
+    seen = Arrival(window, layer)
+    window.run(torch.zeros(1, 1, dtype=torch.int64), seen)
+    normed = [kind(*arguments) for kind in (Normed, TwiceNormed)[: len(seen.norms)]]
+    return [*normed, Added(*arguments), Reference(*arguments)]
+
+
+def _centred(rows: Tensor) -> Tensor:
+    rows = rows.to("cpu", torch.float64)
+    return rows - rows.mean(dim=1, keepdim=True)

@@ -1,0 +1,284 @@
+"""A view of a model that shows its insides and changes nothing, and the map of where things are in it.
+
+The caller's model is never touched. A `Window` runs a *view* of it: a copy of the module tree, its configuration
+and its flags, over the very same weight tensors. So nothing has to be put back, and several threads can look
+through one window at once: who watches is a context variable, not a property of the model.
+"""
+
+import copy
+import inspect
+import itertools
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attnxr.errors import AttnxrError, UnsupportedModelError
+from attnxr.interface import NAME, Watcher, after, before, make_bypassable, supported_types, watching
+
+
+class Window:
+    """A view of a Hugging Face model that shows its insides, sharing the weights and changing nothing.
+
+    Parameters
+    ----------
+    hf_model : transformers.PreTrainedModel
+        Any model with or without a head on top; the base model under it is looked into. Hooks it has of its own are
+        part of it, and run here too.
+
+    Attributes
+    ----------
+    model : transformers.PreTrainedModel
+        The view.
+    unembedding : nn.Module or None
+        The output embeddings of the head on top, if there is one.
+    family : str
+        What to call the model in a message.
+    layout : Layout
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the model's attention does not go through transformers' attention interface, or cannot be looked into.
+    """
+
+    def __init__(self, hf_model: PreTrainedModel):
+        hf_model = getattr(hf_model, "_orig_mod", hf_model)  # what torch.compile wraps
+        if not isinstance(hf_model, PreTrainedModel):
+            raise UnsupportedModelError(
+                f"A {type(hf_model).__name__} was given; expected a model of transformers (a PreTrainedModel). "
+                "Load one with transformers.AutoModel.from_pretrained(name) or attnxr.load_model(name); merge an "
+                "adapter into its model first, with merge_and_unload()."
+            )
+        self.family = f"{type(hf_model).__name__} (model_type {hf_model.config.model_type!r})"
+        self._given = cast(PreTrainedModel, hf_model.base_model)
+        self._check()
+        output = hf_model.get_output_embeddings()
+        self.unembedding = output if isinstance(getattr(output, "weight", None), Tensor) else None
+        self.model = self.view()
+        self.model.set_attn_implementation(NAME)
+        self._takes_positions = "position_ids" in inspect.signature(self.model.forward).parameters
+        for module in self.model.modules():
+            module.register_forward_pre_hook(before, with_kwargs=True)
+            module.register_forward_hook(after, with_kwargs=True)
+        try:
+            self.layout = Layout(self)
+        except AttnxrError:
+            raise
+        except Exception as error:  # what a family needs besides token ids shows in as many ways as there are families
+            raise UnsupportedModelError(
+                f"{self.family} does not run on two token ids alone ({type(error).__name__}: {error}). attnxr looks "
+                "into encoders and decoders of text."
+            ) from error
+        for module, outputs in self.layout.blocks.items():
+            make_bypassable(module, outputs)
+
+    def _check(self) -> None:
+        given = self._given
+        if given.config.is_encoder_decoder:
+            raise UnsupportedModelError(
+                f"{self.family} is an encoder-decoder; attnxr looks into encoders (BERT, RoBERTa, …) and decoders "
+                "(GPT-2, Llama, …). Load one of those instead."
+            )
+        if not given._can_set_attn_implementation():
+            raise UnsupportedModelError(
+                f"{self.family} computes its attention without transformers' attention interface, so its head "
+                "encodings cannot be read without guessing. Choose a model of a family that uses it, such as RoBERTa: "
+                f"in this version of transformers the model types {', '.join(supported_types())}."
+            )
+        unloaded = [name for name, tensor in given.named_parameters() if tensor.is_meta]
+        if unloaded:
+            raise UnsupportedModelError(
+                f"{self.family} has {len(unloaded)} parameters on the meta device ({unloaded[0]}, …), which hold no "
+                "numbers; expected weights in memory. Load the model without device_map or init_empty_weights."
+            )
+
+    def view(self) -> PreTrainedModel:
+        """Copy the module tree over the same tensors: a model in evaluation mode, with the caller's attention."""
+        shared: dict[int, Any] = {
+            id(tensor): tensor for tensor in itertools.chain(self._given.parameters(), self._given.buffers())
+        }
+        for module in self._given.modules():  # what torch.compile has made of a module belongs to that module
+            shared[id(module._compiled_call_impl)] = None
+        shared.pop(id(None))
+        return cast(PreTrainedModel, copy.deepcopy(self._given, shared).eval())
+
+    @property
+    def n_embeddings(self) -> int:
+        """Rows of the input embedding matrix."""
+        return cast(nn.Embedding, self._given.get_input_embeddings()).weight.shape[0]
+
+    def state(self) -> tuple:
+        """Something that differs after weights were moved, replaced, or changed in place."""
+        tensors = itertools.chain(self._given.parameters(), self._given.buffers())
+        return tuple((id(t), t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
+
+    def run(
+        self,
+        token_ids: Tensor,
+        watcher: Watcher,
+        *,
+        position_id: int | None = None,
+        padding: Tensor | None = None,
+    ) -> Any:
+        """Run the model on a batch of token ids while `watcher` looks on.
+
+        Parameters
+        ----------
+        token_ids : int64 tensor (batch, tokens)
+            On any device.
+        watcher : Watcher
+            What is to see this pass, and nobody else's.
+        position_id : int, optional
+            Where all tokens stand, for families that can be told; by default they stand one after the other.
+        padding : bool tensor (batch, tokens), optional
+            Which tokens are padding; by default none.
+
+        Returns
+        -------
+        transformers.utils.ModelOutput or None
+            None where the watcher ended the pass.
+        """
+        token_ids = token_ids.to(self.model.device)
+        options: dict[str, Any] = {"attention_mask": torch.ones_like(token_ids), "use_cache": False}
+        if padding is not None:
+            options["attention_mask"] = (~padding).to(token_ids)
+        if position_id is not None and self._takes_positions:
+            options["position_ids"] = torch.full_like(token_ids, position_id)
+        with watching(watcher), torch.no_grad():
+            return self.model(input_ids=token_ids, **options)
+
+
+@dataclass(eq=False)
+class _Call:
+    """One call of a module that is an element of a ModuleList."""
+
+    module: nn.Module
+    attentions: int = 0
+    outputs: int | None = None
+
+
+class Layout(Watcher):
+    """Where things are in a model, found by running it once on the same token twice and looking.
+
+    Attributes
+    ----------
+    positions : nn.Module or None
+        The module whose output is the positional term that is added to the word embedding.
+    projections : list of nn.Module
+        For each layer, the linear map that reads the concatenated head encodings (W_O).
+    n_heads, n_kv_heads : int
+    head_size, key_size : int
+        Features of a head's values (and encodings), and of its keys and queries.
+    layers : list of int
+        For each layer with attention, which of the model's blocks it is, 0-based.
+    blocks : dict of nn.Module to (int or None)
+        All modules that are a block of the model, with the length of the tuple that they return (None: a tensor).
+        Empty where the layers are not one block each.
+    causal : bool
+        Whether a token cannot attend to the one after it.
+    max_tokens : int or None
+        The longest text the positional table (or else the configuration) allows.
+    """
+
+    def __init__(self, window: Window):
+        self.positions: nn.Module | None = None
+        self.projections: list[nn.Module] = []
+        self.n_heads = self.n_kv_heads = self.head_size = self.key_size = 0
+        self.causal = False
+        self._first_row = 0
+        self._seen = 0
+        self._written: Tensor | None = None
+        self._calls: list[_Call] = []
+        self._running: list[_Call] = []
+        self._attended_in: list[list[_Call]] = []
+        self._lists = [module for module in window.model.modules() if isinstance(module, nn.ModuleList)]
+        self._elements = {id(element) for elements in self._lists for element in elements}
+        # The same token twice: whatever differs between the two columns comes from the position.
+        token = window.n_embeddings // 2
+        token += token == window.model.config.pad_token_id  # some families give padding a position of its own
+        window.run(torch.tensor([[token, token]]), self)
+        self._check(window.family)
+        self.blocks: dict[nn.Module, int | None] = {}
+        self.layers = list(range(self._seen))
+        self._find_blocks()
+        limits = [getattr(window.model.config, "max_position_embeddings", None)]
+        if isinstance(self.positions, nn.Embedding):
+            limits.append(self.positions.num_embeddings - self._first_row)
+        self.max_tokens: int | None = min((limit for limit in limits if limit), default=None)
+        self._written = None
+
+    @property
+    def n_layers(self) -> int:
+        """Layers with attention."""
+        return self._seen
+
+    def before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        if id(module) in self._elements:
+            self._running.append(_Call(module))
+            self._calls.append(self._running[-1])
+
+    def attending(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> None:
+        if not self._seen:
+            self.n_heads, self.n_kv_heads = query.shape[1], value.shape[1]
+            self.head_size, self.key_size = value.shape[3], key.shape[3]
+        self._seen += 1
+        self._attended_in.append(self._running.copy())
+        for call in self._running:
+            call.attentions += 1
+
+    def attended(self, output: Tensor, weights: Tensor) -> None:
+        self._written = output.flatten(2)
+        if self._seen == 1:
+            self.causal = not bool(weights[:, :, 0, 1].any())
+
+    def after(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        if id(module) in self._elements:
+            self._running.pop().outputs = len(output) if isinstance(output, tuple) else None
+        if self._written is not None:
+            if len(self.projections) < self._seen and _reads(module, args, self._written):
+                self.projections.append(module)
+        elif isinstance(output, Tensor) and self.positions is None and not self._seen:
+            inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+            from_indices = not any(tensor.is_floating_point() for tensor in inputs)
+            if from_indices and output.ndim > 1 and _columns_differ(output):
+                self.positions = module
+                if inputs:
+                    self._first_row = int(inputs[0].flatten()[0])
+
+    def _check(self, family: str) -> None:
+        if not self._seen:
+            raise UnsupportedModelError(
+                f"{family} handed nothing to transformers' attention interface: it has no attention layers, or ones of "
+                "a kind of their own. Expected a model with at least one attention layer."
+            )
+        if len(self.projections) != self._seen:
+            raise UnsupportedModelError(
+                f"{family} has {self._seen} attention layers, but {len(self.projections)} linear maps that read the "
+                "concatenated head encodings as they are (its W_O); expected one for each layer. It changes what the "
+                "heads wrote, by a gate or a norm, before it passes that on, so no number about it would be right."
+            )
+
+    def _find_blocks(self) -> None:
+        """A layer's block is the outermost element of a list of modules that holds its attention and no other's."""
+        own = [next((call for call in calls if call.attentions == 1), None) for calls in self._attended_in]
+        modules = {id(call.module) for call in own if call is not None}
+        siblings = {id(each) for elements in self._lists for each in elements if {*map(id, elements)} & modules}
+        calls = [call for call in self._calls if id(call.module) in siblings]
+        if all(call is not None for call in own):
+            self.blocks = {call.module: call.outputs for call in calls}
+            self.layers = [calls.index(call) for call in own if call is not None]
+
+
+def _columns_differ(output: Tensor) -> bool:
+    return output.shape[-2] == 2 and not torch.equal(output[..., 0, :], output[..., 1, :])
+
+
+def _reads(module: nn.Module, args: tuple, written: Tensor) -> bool:
+    """Whether a module is a linear map whose input is the concatenation of all head encodings."""
+    weight = getattr(module, "weight", None)
+    if not (isinstance(weight, Tensor) and weight.ndim == 2 and args and isinstance(args[0], Tensor)):
+        return False
+    return args[0].shape[-1] == written.shape[-1] and torch.equal(args[0].reshape(written.shape), written)

@@ -1,0 +1,165 @@
+"""Every family of transformers that goes through the attention interface is looked into, and every number is right."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import attnxr
+from tests import oracles
+from tests.cases import HEAD_VECTORS, Case
+from tests.families import FAMILIES
+from tests.witness import Witness
+
+TEXT = [11, 40, 23, 40, 57, 8, 33, 62]
+# Turned by position, and only then normed or scaled: what is at one position is not what is at another, turned.
+NOT_ONLY_TURNED = {"hunyuan_v1_dense": ("key", "query"), "ministral3": ("query",)}
+
+
+@dataclass(frozen=True)
+class Subject:
+    witness: Witness
+    hf_model: Any
+    model: attnxr.Model
+    enc: Any
+    trace: dict[str, oracles.Array]
+
+
+@functools.lru_cache(maxsize=2)
+def look(name: str) -> Subject:
+    witness = Witness(FAMILIES[name])
+    hf_model = FAMILIES[name].build()
+    model = attnxr.Model(hf_model)
+    include = [*HEAD_VECTORS, "residual", "hidden"]
+    return Subject(witness, hf_model, model, model.encode(token_ids=TEXT, include=include), witness.trace([TEXT]))
+
+
+@pytest.fixture(params=FAMILIES)
+def subject(request: pytest.FixtureRequest) -> Subject:
+    return look(request.param)
+
+
+def relative_error(found: oracles.Array, true: oracles.Array) -> float:
+    return float((np.linalg.norm(found - true, axis=-1) / np.linalg.norm(true, axis=-1)).max())
+
+
+def test_a_family_is_looked_into(subject: Subject) -> None:
+    """All of it is here, in one test, so that each model is built once."""
+    captured_is_what_the_model_computes(subject)
+    heads_rebuild_the_output_of_the_attention(subject)
+    the_model_is_as_it_was(subject)
+    the_path_is_the_cheapest(subject)
+    neighbours_are_those_of_the_brute_force(subject)
+    so_they_are_in_a_layers_own_space(subject)
+    so_they_are_in_the_stream(subject)
+    the_mask_can_be_turned(subject)
+    the_model_verifies_itself(subject)
+
+
+def captured_is_what_the_model_computes(subject: Subject) -> None:
+    for name in (*HEAD_VECTORS, "attention"):
+        true = subject.trace[name][:, 0]
+        if name == "attention":
+            np.testing.assert_allclose(subject.enc[name], true[..., : len(TEXT)], atol=1e-5)
+        else:
+            assert relative_error(subject.enc[name].values, true) <= 1e-5, name
+    assert relative_error(subject.enc["encoding"].values, subject.witness.encoding(subject.trace)[:, 0]) <= 1e-5
+
+
+def heads_rebuild_the_output_of_the_attention(subject: Subject) -> None:
+    written: list[torch.Tensor] = []
+    hooks = [
+        module.register_forward_hook(lambda _m, _i, out: written.append(out[0]))
+        for module in dict.fromkeys(subject.witness.projections(subject.hf_model))
+    ]
+    with torch.no_grad():
+        subject.hf_model(torch.tensor([TEXT]), attention_mask=torch.ones(1, len(TEXT), dtype=torch.int64))
+    for hook in hooks:
+        hook.remove()
+    heads = oracles.concatenate_heads(subject.enc["encoding"].values)
+    for module, own, concatenated in zip(subject.witness.projections(subject.hf_model), written, heads, strict=True):
+        with torch.no_grad():
+            rebuilt = module(torch.from_numpy(concatenated)[None])[0]
+        assert relative_error(rebuilt.numpy(), own.numpy()) <= 1e-5
+
+
+def the_model_is_as_it_was(subject: Subject) -> None:
+    fresh = subject.witness.family.build()
+    with torch.no_grad():
+        found, true = (each(torch.tensor([TEXT])).last_hidden_state for each in (subject.hf_model, fresh))
+    assert torch.equal(found, true)
+
+
+def the_path_is_the_cheapest(subject: Subject) -> None:
+    verification = subject.model.verification
+    cheapest = {"learned": "factored", "rotary": "shared", "computed": "reference"}[subject.witness.family.positions]
+    for space in ("value", "key", "query", "embedding"):
+        expected = "reference" if space in NOT_ONLY_TURNED.get(subject.witness.family.model_type, ()) else cheapest
+        assert verification.paths[space] == expected, space
+        assert verification.errors[space] <= verification.tolerance <= 1e-5
+
+
+def check(subject: Subject, near: Any, metric: str, of: str, space: str, layers: list[int]) -> None:
+    """Fail unless neighbours and own ranks are those of the brute force; `layers` have the vocabulary of the first."""
+    for position in range(len(TEXT)):
+        vocabulary = subject.witness.vocabulary(space, TEXT, position, layers[0])
+        queries = subject.enc[of].isel(position=position, layer=layers).values
+        if of in ("residual", "hidden"):
+            queries = queries[:, None]
+            near_here = near.isel(layer=layers).expand_dims("head", 1)
+        else:
+            near_here = near.isel(layer=layers)
+        vocabulary = np.repeat(vocabulary, queries.shape[1] // len(vocabulary), axis=0)
+        Case.check_position(near_here, position, metric, queries, vocabulary)
+
+
+def neighbours_are_those_of_the_brute_force(subject: Subject) -> None:
+    layers = list(range(subject.model.n_layers))
+    own_size = subject.trace["key"].shape[-1] == subject.trace["value"].shape[-1]
+    near = subject.model.neighbors(subject.enc, 5, "euclidean")
+    check(subject, near, "euclidean", "encoding", "value", layers)
+    for of in HEAD_VECTORS:
+        near = subject.model.neighbors(subject.enc, 5, "euclidean", of=of, space=of)
+        check(subject, near, "euclidean", of, of, layers)
+        first = near.isel(layer=0)
+        assert (first.own_rank == 1).all()
+        sizes = np.linalg.norm(subject.enc[of].isel(layer=0).values, axis=-1)
+        assert (first.own_distance.values <= 1e-5 * sizes).all()
+    if own_size:
+        near = subject.model.neighbors(subject.enc, 5, "cosine", space="key")
+        check(subject, near, "cosine", "encoding", "key", layers)
+
+
+def so_they_are_in_a_layers_own_space(subject: Subject) -> None:
+    for of, space in (("encoding", "value"), ("key", "key")):
+        near = subject.model.neighbors(subject.enc, 5, "euclidean", of=of, space=space, vocab_layer="same")
+        for layer in range(subject.model.n_layers):
+            check(subject, near, "euclidean", of, space, [layer])
+
+
+def so_they_are_in_the_stream(subject: Subject) -> None:
+    near = subject.model.neighbors(subject.enc, 5, "cosine", of="hidden", space="embedding")
+    check(subject, near, "cosine", "hidden", "embedding", list(range(subject.model.n_layers)))
+
+
+def the_mask_can_be_turned(subject: Subject) -> None:
+    def seen(causal: bool | None) -> oracles.Array:
+        """What any head of a layer sees: a weight of one head can be too small for a float."""
+        weights = subject.model.encode(token_ids=TEXT, causal=causal)["attention"]
+        return (weights.values > 0).any(axis=1)
+
+    own, on, off = seen(None), seen(True), seen(False)
+    ahead = np.triu(np.ones(own.shape[-2:], bool), 1)
+    assert (on == (own & ~ahead)).all()
+    assert (off == (own | np.swapaxes(own, -1, -2))).all()
+
+
+def the_model_verifies_itself(subject: Subject) -> None:
+    checked = subject.model.verify()
+    assert checked.attrs["passed"] == 1
+    assert set(checked.data_vars) == {"reconstruction", "identity", "unchanged"}
