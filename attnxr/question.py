@@ -336,9 +336,9 @@ class Question:
 
 def _whole(encodings: xr.Dataset, of: str) -> tuple[xr.Dataset, list[str]]:
     """Give the vectors and their coordinates the dimensions back that selecting by one number has dropped."""
-    dims = tuple(
-        dim if dim in encodings.dims else {"feature": "key_feature"}.get(dim, dim) for dim in schema.ENCODINGS[of].dims
-    )
+    dims = schema.ENCODINGS[of].dims
+    if "key_feature" in encodings[of].dims:
+        dims = (*dims[:-1], "key_feature")
     of_coords = {dim: (dim,) for dim in dims if dim in ("layer", "head", "kv_head")}
     of_coords |= dict.fromkeys((*schema.TOKEN_COORDS, *schema.SEVERAL_TEXTS), ("position",))
 

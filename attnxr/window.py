@@ -186,8 +186,8 @@ class Layout(Watcher):
     def __init__(self, window: Window):
         self.positions: nn.Module | None = None
         self.projections: list[nn.Module] = []
-        self.n_heads = self.n_kv_heads = self.head_size = self.key_size = 0
         self.causal = False
+        self._sizes: set[tuple[int, int, int, int]] = set()
         self._first_row = 0
         self._seen = 0
         self._written: Tensor | None = None
@@ -201,6 +201,7 @@ class Layout(Watcher):
         token += token == window.model.config.pad_token_id  # some families give padding a position of its own
         window.run(torch.tensor([[token, token]]), self)
         self._check(window.family)
+        self.n_heads, self.n_kv_heads, self.head_size, self.key_size = self._sizes.pop()
         self.blocks: dict[nn.Module, int | None] = {}
         self.layers = list(range(self._seen))
         self._find_blocks()
@@ -221,9 +222,7 @@ class Layout(Watcher):
             self._calls.append(self._running[-1])
 
     def attending(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> None:
-        if not self._seen:
-            self.n_heads, self.n_kv_heads = query.shape[1], value.shape[1]
-            self.head_size, self.key_size = value.shape[3], key.shape[3]
+        self._sizes.add((query.shape[1], value.shape[1], value.shape[3], key.shape[3]))
         self._seen += 1
         self._attended_in.append(self._running.copy())
         for call in self._running:
@@ -253,6 +252,14 @@ class Layout(Watcher):
             raise UnsupportedModelError(
                 f"{family} handed nothing to transformers' attention interface: it has no attention layers, or ones of "
                 "a kind of their own. Expected a model with at least one attention layer."
+            )
+        if len(self._sizes) > 1:
+            listed = "; ".join(
+                "{} query and {} value heads of {} features".format(*size) for size in sorted(self._sizes)
+            )
+            raise UnsupportedModelError(
+                f"{family} has layers of different shapes ({listed}), which do not fit one array. Expected the same "
+                "number and size of heads in every layer."
             )
         if len(self.projections) != self._seen:
             raise UnsupportedModelError(
