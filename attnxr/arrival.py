@@ -63,12 +63,12 @@ class Arrival(Watcher):
         self.norms: list[nn.LayerNorm] = []
         self.norm_inputs: list[Tensor] = []
         self._layout = window.layout
-        self._to_pass_by = window.layout.layers[layer] if layer else 0
+        self._to_pass_by = window.layout.order[layer] if layer else 0
         self._put_positional, self._norm, self._normed = positional, norm, normed
 
     def before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         if module in self._layout.blocks and "embedding" not in self.vectors:
-            self.vectors["embedding"] = stream(args, kwargs)[:, None]
+            self.vectors["embedding"] = stream(args, kwargs).detach()[:, None]
         if isinstance(module, nn.LayerNorm):
             self.norms.append(module)
             self.norm_inputs.append(args[0])

@@ -45,6 +45,11 @@ class _Encodings(Watcher):
         block_input, before = self._blocks[-1]
         seen = len(self.encoding)
         if before < seen > len(self.residual) and module is self._layout.projections[seen - 1]:
+            if block_input.shape != output.shape:
+                raise UnsupportedModelError(
+                    f"include=['residual'] was asked of a model whose attention writes {output.shape[-1]} numbers, and "
+                    f"whose stream has {block_input.shape[-1]}: they do not add. Leave it out."
+                )
             self.residual.append((block_input + output)[0])
         if module in self._layout.blocks:
             self._blocks.pop()
@@ -80,16 +85,40 @@ def encode(window: Window, token_ids: list[int], include: tuple[str, ...], causa
     wanted = sorted({"residual", "hidden"} & set(include))
     if wanted and not window.layout.blocks:
         raise UnsupportedModelError(
-            f"include={wanted} was asked of {window.family}, whose layers are not one block each, so that there is no "
-            "stream between them. Leave these names out; the head encodings are not affected."
+            f"include={wanted} was asked of {window.family}, whose layers are not one block each, on one stream. "
+            " Leave these names out; the head encodings are not affected."
         )
     seen = _Encodings(window, causal)
     window.run(torch.tensor([token_ids]), seen)
+    _explain_encodings(window, seen)
     found = {
         name: torch.stack(getattr(seen, name)).to("cpu", torch.float32) for name in ("encoding", "attention", *include)
     }
     _check_mask(window, found["attention"], causal)
     return found
+
+
+def _explain_encodings(window: Window, seen: _Encodings) -> None:
+    """Have each layer's weights be those that its encodings are the sum of values with.
+
+    Some families scale what the attention wrote once more, for a sink: then so are the weights.
+    """
+    eps = max(torch.finfo(seen.encoding[0].dtype).eps, torch.finfo(torch.float32).eps)
+    slack = (16 + seen.attention[0].shape[-1]) * eps
+    for layer, (encoding, value) in enumerate(zip(seen.encoding, seen.value, strict=True)):
+        weights, encoding, value = (each.float() for each in (seen.attention[layer], encoding, value))
+        value = value.repeat_interleave(len(encoding) // len(value), dim=0)
+        most = (weights @ value.abs()).amax(dim=-1, keepdim=True)
+        found = weights @ value
+        if ((encoding - found).abs() <= slack * most).all():
+            continue
+        scale = (encoding * found).sum(-1, keepdim=True) / (found * found).sum(-1, keepdim=True).clamp_min(1e-30)
+        seen.attention[layer] = weights * scale
+        if not ((encoding - scale * found).abs() <= slack * most).all():
+            raise UnsupportedModelError(
+                f"The head encodings of layer {window.layout.layers[layer]} of {window.family} are no sum of values "
+                "with the weights it gives, so one of the two is not what it seems, and none is given."
+            )
 
 
 def _check_mask(window: Window, attention: Tensor, causal: bool | None) -> None:

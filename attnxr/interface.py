@@ -9,16 +9,16 @@ function of the same name makes the family's own mask, or makes it look one way 
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 from transformers.masking_utils import eager_mask
-from transformers.models.auto.configuration_auto import model_type_to_module_name
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -28,6 +28,31 @@ from transformers.models.auto.modeling_auto import (
 from attnxr.errors import UnsupportedModelError
 
 NAME = "attnxr"
+
+
+class _Eager(str):
+    """The name, in a form that also counts as "eager".
+
+    Some families ask whether the implementation is "eager" before they do what only their eager attention needs, such
+    as masking all but the keys that a sparse attention picked. What is registered here is their eager attention.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return other == "eager" or str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
+def select(hf_model: PreTrainedModel, as_eager: bool) -> None:
+    """Have a model call what is registered here, under a name that counts as "eager" or not."""
+    hf_model.set_attn_implementation(NAME)
+    for module in hf_model.modules():
+        config = getattr(module, "config", None)
+        if isinstance(config, PreTrainedConfig) and config._attn_implementation == NAME:
+            config._attn_implementation_internal = _Eager(NAME) if as_eager else NAME
 
 
 class Watcher:
@@ -75,6 +100,13 @@ def watching(watcher: Watcher) -> Iterator[None]:
         pass
     finally:
         _watcher.reset(token)
+
+
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    """Make new tensors on the CPU, whatever the caller's default device is."""
+    with nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu"):
+        yield
 
 
 def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -169,18 +201,17 @@ def supported_types() -> list[str]:
     """
     spec = find_spec("transformers")
     assert spec is not None
-    folder = Path(str(spec.origin)).parent / "models"
+    files = (Path(str(spec.origin)).parent / "models").glob("*/modeling_*.py")
+    sources: dict[str, tuple[str, str]] = {}  # of each class: its own lines, and those of its file
+    for file in files:
+        source = file.read_text("utf-8")
+        for own in re.split(r"^class ", source, flags=re.MULTILINE)[1:]:
+            sources[re.split(r"\W", own, maxsplit=1)[0]] = own, source
     found = []
     for model_type in {**MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, **MODEL_FOR_MASKED_LM_MAPPING_NAMES}:
-        home = folder / model_type_to_module_name(model_type)
         names = MODEL_MAPPING_NAMES.get(model_type, "")
-        name = names if isinstance(names, str) else names[0]
-        if any(re.search(r"is_encoder_decoder: .*= True", file.read_text("utf-8")) for file in home.glob("conf*.py")):
-            continue
-        for file in home.glob("modeling_*.py"):
-            source = file.read_text("utf-8")
-            start = source.find(f"class {name}(")
-            model = source[start : source.find("\nclass ", start + 1)]
-            if start >= 0 and "ALL_ATTENTION_FUNCTIONS.get_interface(" in source and "pixel_values" not in model:
-                found.append(model_type)
+        own, source = sources.get(names if isinstance(names, str) else names[0], ("", ""))
+        of_text = "decoder_input_ids" not in own and "pixel_values" not in own
+        if "ALL_ATTENTION_FUNCTIONS.get_interface(" in source and of_text:
+            found.append(model_type)
     return sorted(found)

@@ -25,12 +25,15 @@ class LazyDistances(BackendArray):
     compute : callable
         ``compute(layers, head, position, entries)`` returns float32 (layers, entries): distances of one head and
         position, for some layers and vocabulary entries.
+    check : callable
+        Called before a slice is computed; raises where none may be any more.
     """
 
-    def __init__(self, shape: tuple[int, int, int, int], compute: Compute):
+    def __init__(self, shape: tuple[int, int, int, int], compute: Compute, check: Callable[[], None]):
         self.shape = shape
         self.dtype = np.dtype(np.float32)
         self._compute = compute
+        self._check = check
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> NDArray[np.float32]:
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._slice)
@@ -39,6 +42,7 @@ class LazyDistances(BackendArray):
         layers, heads, positions, entries = (
             np.atleast_1d(np.arange(size)[part]) for size, part in zip(self.shape, key, strict=True)
         )
+        self._check()
         out = np.empty((len(layers), len(heads), len(positions), len(entries)), np.float32)
         for p, position in enumerate(positions):
             for h, head in enumerate(heads):
@@ -47,6 +51,8 @@ class LazyDistances(BackendArray):
         return out[tuple(0 if isinstance(part, int | np.integer) else slice(None) for part in key)]
 
 
-def lazy_variable(dims: tuple[str, ...], shape: tuple[int, int, int, int], compute: Compute) -> xr.Variable:
+def lazy_variable(
+    dims: tuple[str, ...], shape: tuple[int, int, int, int], compute: Compute, check: Callable[[], None]
+) -> xr.Variable:
     """Build a lazily computed variable of distances; see `LazyDistances`."""
-    return xr.Variable(dims, indexing.LazilyIndexedArray(LazyDistances(shape, compute)))
+    return xr.Variable(dims, indexing.LazilyIndexedArray(LazyDistances(shape, compute, check)))

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from attnxr import capture, checks, schema
 from attnxr.errors import InputError, TextTooLongError
+from attnxr.interface import on_cpu
 from attnxr.lazy import lazy_variable
 from attnxr.loading import POOLER, Weights, load
 from attnxr.question import Of, Options, Question, Space, VocabLayer, choice
@@ -107,6 +108,7 @@ class Model:
         self._lock = threading.Lock()
         self._look()
 
+    @on_cpu()
     def _look(self) -> None:
         """Find out all about the model as it is now."""
         self._window = Window(self._hf_model)
@@ -163,6 +165,7 @@ class Model:
             digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode() + sample.numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    @on_cpu()
     def encode(
         self,
         text: str | list[str] | tuple[str, ...] | None = None,
@@ -253,6 +256,7 @@ class Model:
         dataset.attrs["text"] = dataset.attrs["text"].replace("\0", "␀")  # NetCDF strings end at a NUL
         return schema.describe(dataset, schema.ENCODINGS)
 
+    @on_cpu()
     def neighbors(
         self,
         encodings: xr.Dataset,
@@ -341,6 +345,7 @@ class Model:
         specs = schema.NEIGHBORS if len(dims) == 3 else schema.without_heads(schema.NEIGHBORS)
         return schema.describe(result, specs).isel(dict.fromkeys(question.dropped, 0))
 
+    @on_cpu()
     def distances(
         self,
         encodings: xr.Dataset,
@@ -371,7 +376,10 @@ class Model:
         """
         question = self._question(encodings, Options(metric, of, space, vocab_layer, positional))
         lazy = lazy_variable(
-            ("layer", "head", "position", "vocab"), (*question.shape, self.vocab_size), question.distances
+            ("layer", "head", "position", "vocab"),
+            (*question.shape, self.vocab_size),
+            question.distances,
+            question.check,
         )
         dims = question.dims
         if len(dims) == 2:
@@ -391,6 +399,7 @@ class Model:
         result = schema.describe(result.set_xindex("vocab_token"), specs)
         return result.isel(dict.fromkeys(question.dropped, 0))
 
+    @on_cpu()
     def verify(self) -> xr.Dataset:
         """Check on this model that what attnxr says of it is what it computes.
 

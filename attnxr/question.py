@@ -17,6 +17,7 @@ from attnxr.arrival import Arriving, read
 from attnxr.blocks import Block
 from attnxr.errors import InputError
 from attnxr.heads import contributions
+from attnxr.interface import on_cpu
 from attnxr.paths import Blocks
 from attnxr.search import METRICS, Metric, Nearest, Progress
 from attnxr.vocabulary import Vocabulary
@@ -217,8 +218,8 @@ class Question:
             return np.zeros(len(layers), np.intp)
         if not layout.blocks:
             raise InputError(
-                f"vocab_layer={asked!r} was asked of {self._window.family}, whose layers are not one block each, so "
-                "that the embeddings cannot be handed to one of them. Expected vocab_layer='input'."
+                f"vocab_layer={asked!r} was asked of {self._window.family}, whose layers are not one block each "
+                "on one stream, so that the embeddings cannot be handed to one of them. Expected vocab_layer='input'."
             )
         if asked == "same":
             return np.array(layers)
@@ -253,7 +254,14 @@ class Question:
         distinct, place = torch.unique(terms, dim=0, return_inverse=True)
         return _Part(chosen, queries, place.numpy(), path.blocks(space, distinct))
 
-    def _check_state(self) -> None:
+    def check(self) -> None:
+        """Fail where the model is no longer the one that was asked.
+
+        Raises
+        ------
+        InputError
+            If its weights were changed or moved.
+        """
         if self._window.state() != self._state:
             raise InputError(
                 "The model's weights were changed or moved after these distances were asked for; expected the weights "
@@ -307,11 +315,11 @@ class Question:
 
         return Nearest(*map(unfolded, (found.ids, found.distance, found.own_rank, found.own_distance)))
 
+    @on_cpu()
     def distances(
         self, layers: NDArray[np.intp], head: int, position: int, entries: NDArray[np.intp]
     ) -> NDArray[np.float32]:
         """Distances of one head and position, for some layers and vocabulary entries: float32 (layers, entries)."""
-        self._check_state()
         out = np.empty((len(layers), len(entries)), np.float32)
         for layer in np.unique(self._layers[layers]):
             with self._lock:

@@ -7,13 +7,15 @@ turned to every position. A pair is two features whose squares sum to the same a
 that turns the vectors of position 0 into those of position p best (orthogonal Procrustes in the plane).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from attnxr.arrival import Arriving, read
+from attnxr.arrival import BATCH, Arrival, Arriving
 from attnxr.window import Window
 
 _VECTORS = 32  # at least so many vectors of a position are compared
@@ -78,28 +80,29 @@ def read_rotation(window: Window, layer: int, space: Arriving, length: int, size
     layout = window.layout
     heads = layout.n_heads if space == "query" else layout.n_kv_heads
     count = min(size, max(4, -(-_VECTORS // heads)))
-    tokens = np.linspace(0, size - 1, count).astype(int)
+    tokens = torch.linspace(0, size - 1, count).long()
     squares: NDArray[np.float64] | float = 0.0
-    for token in tokens:
-        start, rest = _vectors(window, layer, space, token, max(length, min(_LONG, layout.max_tokens or _LONG)))
-        change = (rest**2 - start**2).reshape(-1, layout.key_size)
+    for start, all_of_it in _vectors(window, layer, space, tokens, max(length, min(_LONG, layout.max_tokens or _LONG))):
+        change = (all_of_it**2 - start**2).reshape(-1, layout.key_size)
         squares = squares + change.T @ change
     first, second = _pairs(np.asarray(squares))
     dot, cross = np.zeros((length, len(first))), np.zeros((length, len(first)))
-    for token in tokens:
-        start, rest = _vectors(window, layer, space, token, length)
-        x, y, to_x, to_y = start[..., first], start[..., second], rest[..., first], rest[..., second]
+    for start, all_of_it in _vectors(window, layer, space, tokens, length):
+        x, y, to_x, to_y = start[..., first], start[..., second], all_of_it[..., first], all_of_it[..., second]
         dot += (x * to_x + y * to_y).sum(axis=0)
         cross += (x * to_y - y * to_x).sum(axis=0)
     return Rotation(first, second, np.arctan2(cross, dot))
 
 
 def _vectors(
-    window: Window, layer: int, space: Arriving, token: int, length: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Vectors of a text that repeats one token: (heads, 1, d) at position 0, (heads, length, d) at all."""
-    found = read(window, layer, torch.full((length,), int(token))).vectors[space]
-    return found[:, :1], found
+    window: Window, layer: int, space: Arriving, tokens: Tensor, length: int
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Vectors of texts that repeat one token: (m, 1, d) at position 0, (m, length, d) at all, some texts at a time."""
+    for some in tokens.split(max(1, BATCH // length)):
+        seen = Arrival(window, layer)
+        window.run(some[:, None].expand(-1, length), seen)
+        found = seen.vectors[space].flatten(0, 1).to("cpu", torch.float64).numpy()
+        yield found[:, :1], found
 
 
 def _pairs(squares: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -110,8 +110,8 @@ class Vocabulary:
         """
         if space == "embedding" and not self.window.layout.blocks:
             raise UnsupportedModelError(
-                f"space='embedding' was asked of {self.window.family}, whose layers are not one block each, so that "
-                "there is no stream that enters them. Expected one of 'value', 'key', 'query'."
+                f"space='embedding' was asked of {self.window.family}, whose layers are not one block each, on one "
+                "stream, so that nothing enters them that embeddings could be. Expected one of 'value', 'key', 'query'."
             )
         found = self._layer(layer)[0].get(space)
         if found is None:
@@ -167,7 +167,7 @@ class Vocabulary:
 def random_text(window: Window, size: int, length: int, seed: int) -> Tensor:
     """Random token ids, int64 (length,), none of which is a mask: ESM scales a text by how many of these it has."""
     token_ids = torch.randint(size, (length,), generator=torch.Generator().manual_seed(seed))
-    mask = getattr(window.model.config, "mask_token_id", None)
+    mask = getattr(window.config, "mask_token_id", None)
     return token_ids if mask is None else torch.where(token_ids == mask, (token_ids + 1) % size, token_ids)
 
 

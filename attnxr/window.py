@@ -9,6 +9,7 @@ import copy
 import inspect
 import itertools
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, cast
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attnxr.errors import AttnxrError, UnsupportedModelError
-from attnxr.interface import NAME, Watcher, after, before, make_bypassable, supported_types, watching
+from attnxr.interface import Watcher, after, before, make_bypassable, select, stream, supported_types, watching
 
 
 class Window:
@@ -34,6 +35,10 @@ class Window:
         The view.
     unembedding : nn.Module or None
         The output embeddings of the head on top, if there is one.
+    embeddings : nn.Embedding
+        The input embeddings.
+    config : transformers.PreTrainedConfig
+        Of the text model.
     family : str
         What to call the model in a message.
     layout : Layout
@@ -55,16 +60,22 @@ class Window:
         self.family = f"{type(hf_model).__name__} (model_type {hf_model.config.model_type!r})"
         self._given = cast(PreTrainedModel, hf_model.base_model)
         self._check()
+        self.embeddings = cast(nn.Embedding, hf_model.get_input_embeddings())
+        self.config = hf_model.config.get_text_config()
         output = hf_model.get_output_embeddings()
         self.unembedding = output if isinstance(getattr(output, "weight", None), Tensor) else None
         self.model = self.view()
-        self.model.set_attn_implementation(NAME)
         self._takes_positions = "position_ids" in inspect.signature(self.model.forward).parameters
         for module in self.model.modules():
             module.register_forward_pre_hook(before, with_kwargs=True)
             module.register_forward_hook(after, with_kwargs=True)
         try:
-            self.layout = Layout(self)
+            try:
+                select(self.model, as_eager=True)
+                self.layout = Layout(self)
+            except UnsupportedModelError:  # an eager attention can be one that the interface does not see
+                select(self.model, as_eager=False)
+                self.layout = Layout(self)
         except AttnxrError:
             raise
         except Exception as error:  # what a family needs besides token ids shows in as many ways as there are families
@@ -77,7 +88,7 @@ class Window:
 
     def _check(self) -> None:
         given = self._given
-        if given.config.is_encoder_decoder:
+        if "decoder_input_ids" in inspect.signature(given.forward).parameters:
             raise UnsupportedModelError(
                 f"{self.family} is an encoder-decoder; attnxr looks into encoders (BERT, RoBERTa, …) and decoders "
                 "(GPT-2, Llama, …). Load one of those instead."
@@ -102,18 +113,44 @@ class Window:
         }
         for module in self._given.modules():  # what torch.compile has made of a module belongs to that module
             shared[id(module._compiled_call_impl)] = None
+            # Hooks are the caller's, with all they hold; one that is a method of a module goes with its module.
+            for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
+                if not isinstance(getattr(hook, "__self__", None), nn.Module):
+                    shared[id(hook)] = hook
+            shared |= {id(value): value for value in vars(module).values() if isinstance(value, Tensor)}
         shared.pop(id(None))
-        return cast(PreTrainedModel, copy.deepcopy(self._given, shared).eval())
+        try:
+            model = copy.deepcopy(self._given, shared).eval()
+        except Exception as error:  # anything can be kept in a module
+            raise UnsupportedModelError(
+                f"{self.family} has a module that keeps what cannot be copied ({type(error).__name__}: {error}). "
+                "Remove it from the module, such as activations that were kept there."
+            ) from error
+        for name, module in model.named_modules():
+            forward = vars(module).get("forward")
+            compiled = getattr(forward, "_torchdynamo_orig_callable", None)
+            if getattr(compiled, "__func__", None) is type(module).forward:
+                del module.forward
+            elif isinstance(forward, FunctionType) and any(True for _ in module.children()):
+                raise UnsupportedModelError(
+                    f"{self.family} has a function in place of the forward of {name or 'the model itself'}. It runs "
+                    "modules that cannot be looked into. Expected the forward of its class: a forward hook can change "
+                    "what a module computes."
+                )
+        return cast(PreTrainedModel, model)
 
     @property
     def n_embeddings(self) -> int:
         """Rows of the input embedding matrix."""
-        return cast(nn.Embedding, self._given.get_input_embeddings()).weight.shape[0]
+        return self.embeddings.weight.shape[0]
 
     def state(self) -> tuple:
         """Something that differs after weights were moved, replaced, or changed in place."""
         tensors = itertools.chain(self._given.parameters(), self._given.buffers())
-        return tuple((id(t), t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
+        hooks = [(*module._forward_pre_hooks, *module._forward_hooks) for module in self._given.modules()]
+        # Fused optimizers and `.data` count no versions, and inference tensors have none.
+        seen = [(id(t), t.data_ptr(), 0 if t.is_inference() else t._version, sample(t, 64)) for t in tensors]
+        return *seen, *hooks
 
     def run(
         self,
@@ -151,11 +188,19 @@ class Window:
             return self.model(input_ids=token_ids, **options)
 
 
+def sample(tensor: Tensor, count: int) -> bytes:
+    """Up to twice `count` numbers of a tensor, evenly spaced."""
+    flat = tensor.detach().reshape(-1)
+    return b"" if flat.is_meta else flat[:: max(1, len(flat) // count)].to("cpu", torch.float64).numpy().tobytes()
+
+
 @dataclass(eq=False)
 class _Call:
     """One call of a module that is an element of a ModuleList."""
 
     module: nn.Module
+    entered: Tensor  # the stream that it was handed
+    left: Tensor | None = None  # and the one that it put out
     attentions: int = 0
     outputs: int | None = None
 
@@ -174,9 +219,11 @@ class Layout(Watcher):
         Features of a head's values (and encodings), and of its keys and queries.
     layers : list of int
         For each layer with attention, which of the model's blocks it is, 0-based.
+    order : list of int
+        How many blocks run before that one.
     blocks : dict of nn.Module to (int or None)
         All modules that are a block of the model, with the length of the tuple that they return (None: a tensor).
-        Empty where the layers are not one block each.
+        Empty where the layers are not one block each, on one stream.
     causal : bool
         Whether a token cannot attend to the one after it.
     max_tokens : int or None
@@ -188,7 +235,7 @@ class Layout(Watcher):
         self.projections: list[nn.Module] = []
         self.causal = False
         self._sizes: set[tuple[int, int, int, int]] = set()
-        self._first_row = 0
+        self._first_term: Tensor | None = None
         self._seen = 0
         self._written: Tensor | None = None
         self._calls: list[_Call] = []
@@ -198,18 +245,21 @@ class Layout(Watcher):
         self._elements = {id(element) for elements in self._lists for element in elements}
         # The same token twice: whatever differs between the two columns comes from the position.
         token = window.n_embeddings // 2
-        token += token == window.model.config.pad_token_id  # some families give padding a position of its own
+        if token == window.config.pad_token_id:  # some families give padding a position of its own
+            token = (token + 1) % window.n_embeddings
         window.run(torch.tensor([[token, token]]), self)
         self._check(window.family)
         self.n_heads, self.n_kv_heads, self.head_size, self.key_size = self._sizes.pop()
         self.blocks: dict[nn.Module, int | None] = {}
-        self.layers = list(range(self._seen))
+        self.layers = self.order = list(range(self._seen))
         self._find_blocks()
-        limits = [getattr(window.model.config, "max_position_embeddings", None)]
+        limits = [getattr(window.config, "max_position_embeddings", None)]
         if isinstance(self.positions, nn.Embedding):
-            limits.append(self.positions.num_embeddings - self._first_row)
+            rows = (self.positions.weight == self._first_term).all(dim=1).nonzero()
+            limits.append(self.positions.num_embeddings - int(rows[0, 0]))
         self.max_tokens: int | None = min((limit for limit in limits if limit), default=None)
-        self._written = None
+        self._written = self._first_term = None
+        self._calls, self._attended_in = [], []
 
     @property
     def n_layers(self) -> int:
@@ -218,7 +268,7 @@ class Layout(Watcher):
 
     def before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         if id(module) in self._elements:
-            self._running.append(_Call(module))
+            self._running.append(_Call(module, stream(args, kwargs)))
             self._calls.append(self._running[-1])
 
     def attending(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> None:
@@ -235,17 +285,19 @@ class Layout(Watcher):
 
     def after(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         if id(module) in self._elements:
-            self._running.pop().outputs = len(output) if isinstance(output, tuple) else None
+            call = self._running.pop()
+            is_tuple = isinstance(output, tuple)
+            call.outputs, call.left = (len(output), output[0]) if is_tuple else (None, output)
         if self._written is not None:
             if len(self.projections) < self._seen and _reads(module, args, self._written):
                 self.projections.append(module)
+            elif len(self.projections) == self._seen and _wraps(module, args, kwargs, self):
+                self.projections[-1] = module
         elif isinstance(output, Tensor) and self.positions is None and not self._seen:
             inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
             from_indices = not any(tensor.is_floating_point() for tensor in inputs)
             if from_indices and output.ndim > 1 and _columns_differ(output):
-                self.positions = module
-                if inputs:
-                    self._first_row = int(inputs[0].flatten()[0])
+                self.positions, self._first_term = module, output.reshape(2, -1)[0]
 
     def _check(self, family: str) -> None:
         if not self._seen:
@@ -263,24 +315,38 @@ class Layout(Watcher):
             )
         if len(self.projections) != self._seen:
             raise UnsupportedModelError(
-                f"{family} has {self._seen} attention layers, but {len(self.projections)} linear maps that read the "
-                "concatenated head encodings as they are (its W_O); expected one for each layer. It changes what the "
-                "heads wrote, by a gate or a norm, before it passes that on, so no number about it would be right."
+                f"{family} calls attention {self._seen} times, and has {len(self.projections)} linear maps that read "
+                "the concatenated head encodings as they are (its W_O); expected one for each call. It does something "
+                "else with what the heads wrote first, such as gating or norming it, so no number would be right."
             )
 
     def _find_blocks(self) -> None:
-        """A layer's block is the outermost element of a list of modules that holds its attention and no other's."""
+        """A layer's block is the outermost element of a list of modules that holds its attention and no other's.
+
+        And one that stands in a chain: what leaves a block enters the next, two tokens in one stream.
+        """
         own = [next((call for call in calls if call.attentions == 1), None) for calls in self._attended_in]
-        modules = {id(call.module) for call in own if call is not None}
-        siblings = {id(each) for elements in self._lists for each in elements if {*map(id, elements)} & modules}
+        found = [call for call in own if call is not None]
+        modules = {id(call.module) for call in found}
+        lists = [elements for elements in self._lists if {*map(id, elements)} & modules]
+        siblings = {id(each) for elements in lists for each in elements}
         calls = [call for call in self._calls if id(call.module) in siblings]
-        if all(call is not None for call in own):
+        chained = all(
+            isinstance(one.left, Tensor) and torch.equal(one.left, other.entered)
+            for one, other in itertools.pairwise(calls)
+        )
+        if len(found) == len(own) and chained and all(call.entered.shape[:-1] == (1, 2) for call in calls):
             self.blocks = {call.module: call.outputs for call in calls}
-            self.layers = [calls.index(call) for call in own if call is not None]
+            self.order = [calls.index(call) for call in found]
+            self.layers = self.order
+            if len(lists) == 1 and len(self.blocks) == len(calls):  # a block that does not run has its number too
+                self.layers = [list(lists[0]).index(call.module) for call in found]
 
 
 def _columns_differ(output: Tensor) -> bool:
-    return output.shape[-2] == 2 and not torch.equal(output[..., 0, :], output[..., 1, :])
+    """Whether a module gave each of the two tokens a row of its own, and not a row for each pair (T5's biases)."""
+    rows = output.shape[-2] == 2 and output.numel() == 2 * output.shape[-1]
+    return rows and not torch.equal(output[..., 0, :], output[..., 1, :])
 
 
 def _reads(module: nn.Module, args: tuple, written: Tensor) -> bool:
@@ -289,3 +355,12 @@ def _reads(module: nn.Module, args: tuple, written: Tensor) -> bool:
     if not (isinstance(weight, Tensor) and weight.ndim == 2 and args and isinstance(args[0], Tensor)):
         return False
     return args[0].shape[-1] == written.shape[-1] and torch.equal(args[0].reshape(written.shape), written)
+
+
+def _wraps(module: nn.Module, args: tuple, kwargs: dict, layout: Layout) -> bool:
+    """Whether a module hands its one input on to W_O, as an adapter (LoRA) around it does, and is linear as a whole."""
+    inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+    written, inner = layout._written, layout.projections[-1]
+    if written is None or module is inner or len(inputs) != 1 or inputs[0].numel() != written.numel():
+        return False
+    return torch.equal(inputs[0].reshape(written.shape), written) and any(each is inner for each in module.modules())

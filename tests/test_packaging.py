@@ -9,6 +9,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from tests import supported
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What conda-forge calls a package, where it differs from PyPI.
@@ -57,3 +59,8 @@ def test_the_readme_prints_two_commands_and_both_use_the_tested_versions() -> No
     run, test = commands
     assert run.endswith("&& panel serve app")
     assert test.endswith("&& pytest")
+
+
+def test_the_readmes_table_of_families_is_what_is_tested() -> None:
+    written = supported.README.read_text().split(supported.START)[1].split(supported.END)[0]
+    assert written.strip() == supported.table().strip(), "run python -m tests.supported"
