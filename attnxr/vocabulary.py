@@ -159,8 +159,8 @@ class Vocabulary:
         return (
             f"The {space} vectors that layer {self.window.layout.layers[layer]} of {self.window.family} computes for a "
             "token alone differ from those of a forward pass of a text by a relative error of "
-            f"{verification.errors[space]:.1e}; at most {verification.tolerance:.0e} was expected. They depend on more "
-            "than the token and its position, so no number would be right and none is given."
+            f"{verification.errors[space]:.1e}; at most {verification.tolerance:.0e} was expected. They depend on "
+            "other tokens too, or on the position in a way that does not show, so no number would be right."
         )
 
 

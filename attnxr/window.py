@@ -60,7 +60,7 @@ class Window:
         self.family = f"{type(hf_model).__name__} (model_type {hf_model.config.model_type!r})"
         self._given = cast(PreTrainedModel, hf_model.base_model)
         self._check()
-        self.embeddings = cast(nn.Embedding, hf_model.get_input_embeddings())
+        self.embeddings = self._embeddings(hf_model)
         self.config = hf_model.config.get_text_config()
         output = hf_model.get_output_embeddings()
         self.unembedding = output if isinstance(getattr(output, "weight", None), Tensor) else None
@@ -105,6 +105,18 @@ class Window:
                 f"{self.family} has {len(unloaded)} parameters on the meta device ({unloaded[0]}, …), which hold no "
                 "numbers; expected weights in memory. Load the model without device_map or init_empty_weights."
             )
+
+    def _embeddings(self, hf_model: PreTrainedModel) -> nn.Embedding:
+        try:
+            found = hf_model.get_input_embeddings()
+        except NotImplementedError:  # what transformers raises for models of images and sounds
+            found = None
+        if not isinstance(getattr(found, "weight", None), Tensor):
+            raise UnsupportedModelError(
+                f"{self.family} has no table of token embeddings, so it has no vocabulary to look into. attnxr looks "
+                "into encoders and decoders of text."
+            )
+        return cast(nn.Embedding, found)
 
     def view(self) -> PreTrainedModel:
         """Copy the module tree over the same tensors: a model in evaluation mode, with the caller's attention."""
@@ -199,8 +211,8 @@ class _Call:
     """One call of a module that is an element of a ModuleList."""
 
     module: nn.Module
-    entered: Tensor  # the stream that it was handed
-    left: Tensor | None = None  # and the one that it put out
+    inputs: tuple[tuple, dict]
+    left: Any = None  # the stream that it put out
     attentions: int = 0
     outputs: int | None = None
 
@@ -268,7 +280,7 @@ class Layout(Watcher):
 
     def before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         if id(module) in self._elements:
-            self._running.append(_Call(module, stream(args, kwargs)))
+            self._running.append(_Call(module, (args, kwargs)))
             self._calls.append(self._running[-1])
 
     def attending(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> None:
@@ -331,11 +343,12 @@ class Layout(Watcher):
         lists = [elements for elements in self._lists if {*map(id, elements)} & modules]
         siblings = {id(each) for elements in lists for each in elements}
         calls = [call for call in self._calls if id(call.module) in siblings]
+        entered = [stream(*call.inputs) for call in calls]
         chained = all(
-            isinstance(one.left, Tensor) and torch.equal(one.left, other.entered)
-            for one, other in itertools.pairwise(calls)
+            isinstance(call.left, Tensor) and torch.equal(call.left, after)
+            for call, after in zip(calls, entered[1:], strict=False)
         )
-        if len(found) == len(own) and chained and all(call.entered.shape[:-1] == (1, 2) for call in calls):
+        if len(found) == len(own) and chained and all(each.shape[:-1] == (1, 2) for each in entered):
             self.blocks = {call.module: call.outputs for call in calls}
             self.order = [calls.index(call) for call in found]
             self.layers = self.order

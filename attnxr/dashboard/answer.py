@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import xarray as xr
@@ -54,8 +56,8 @@ class Answer:
         What `nearest_positions` returned.
     vocab_size : int
         Number of entries in the model's vocabulary.
-    verification : str
-        What the model's own check of its vocabulary encodings said.
+    checks : xarray.Dataset
+        What ``model.verify`` returned.
     """
 
     request: Request
@@ -63,7 +65,7 @@ class Answer:
     neighbors: xr.Dataset
     sequence: xr.Dataset
     vocab_size: int
-    verification: str
+    checks: xr.Dataset
 
     @property
     def n_layers(self) -> int:
@@ -121,7 +123,8 @@ def answer(request: Request, load: Callable[[str], Model], report: Report, previ
     sequence = nearest_positions(
         encodings, request.metric, lambda fraction: report("Comparing the text's tokens", fraction)
     )
-    return Answer(request, encodings, neighbors, sequence, model.vocab_size, str(model.verification))
+    report(f"Checking {request.model}", None)
+    return Answer(request, encodings, neighbors, sequence, model.vocab_size, _CHECKS(model))
 
 
 def nearest_positions(
@@ -159,6 +162,24 @@ def nearest_positions(
         progress((layer + 1) / n_layers)
     dims = ("layer", "head", "position", "rank")
     return xr.Dataset({"other_position": (dims, np.stack(orders)), "distance": (dims, np.stack(nearest))})
+
+
+class _Checks:
+    """What each model's check of itself found, for as long as the model is there and has the same weights."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._found: WeakKeyDictionary[Model, xr.Dataset] = WeakKeyDictionary()
+
+    def __call__(self, model: Model) -> xr.Dataset:
+        with self._lock:
+            found = self._found.get(model)
+            if found is None or found.attrs["fingerprint"] != model.fingerprint:
+                found = self._found[model] = model.verify()
+            return found
+
+
+_CHECKS = _Checks()
 
 
 def _same_encodings(one: Request, other: Request) -> bool:

@@ -66,13 +66,18 @@ class Choices(_Part):
 
 
 class Status(_Part):
-    """One line on what is going on or was found, then errors and notices."""
+    """One line on what is going on or was found, in its corner how it was checked; then errors and notices.
+
+    Of a check there are ``passed``, ``lead`` (its outcome in words), ``figures`` (text and whether it is within what is
+    allowed) and ``help``, a list of paragraphs. Without any the corner is empty.
+    """
 
     message = param.String()
     busy = param.Boolean()
     fraction = param.Number(default=None, allow_None=True)
     error = param.String()
     notices = param.List(item_type=str)
+    check = param.Dict(default={})
 
     _esm = _HERE / "status.js"
 

@@ -9,6 +9,7 @@ from panel.viewable import Viewer
 
 from attnxr.dashboard.answer import Answer
 from attnxr.dashboard.components import Choices, Status, TextBox
+from attnxr.dashboard.rows import fidelity
 from attnxr.dashboard.state import METRICS, REQUEST, State
 
 
@@ -70,7 +71,7 @@ class Controls(Viewer):
 
 
 class Progress(Viewer):
-    """What is being done, or what was found and how far it can be trusted; errors and notices below it.
+    """What is being done, or what was found and how exactly it agrees with the model; errors and notices below it.
 
     Parameters
     ----------
@@ -94,6 +95,7 @@ class Progress(Viewer):
             fraction=activity.fraction if activity else None,
             error=self._state.error,
             notices=notices(answer) if answer else [],
+            check=fidelity(answer.checks) if answer else {},
         )
 
     def __panel__(self) -> Status:
@@ -101,10 +103,10 @@ class Progress(Viewer):
 
 
 def summary(answer: Answer) -> str:
-    """One line on an answer: the model, its size, and what its check of itself said."""
+    """One line on an answer: the model and its size."""
     return (
         f"{answer.request.model} · {answer.n_layers} layers × {answer.n_heads} heads · "
-        f"{answer.vocab_size:,} vocabulary entries · checked: {answer.verification}"
+        f"{answer.vocab_size:,} vocabulary entries"
     )
 
 

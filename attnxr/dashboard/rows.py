@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from attnxr.dashboard.answer import Answer
+from attnxr.paths import Name
 from attnxr.tokens import label
+
+_CHECKS = {"reconstruction": "W_O z", "identity": "identity", "unchanged": "output unchanged"}
+_CHECKS_HELP = (
+    "Largest relative errors on a short random text: of W_O z, what the heads wrote sent through the output "
+    "projection, against what each layer's attention puts out without attnxr; of identity, the vocabulary encodings of "
+    "the text's own tokens, against the vectors that the model itself computed for them; of output unchanged, the "
+    "model's output while attnxr looks on, against its output alone."
+)
+PATHS: dict[Name, str] = {
+    "factored": "put together from the parts of the embedding",
+    "shared": "computed in one pass for all positions",
+    "reference": "computed by the model itself, one position at a time",
+}
 
 
 def token_chips(encodings: xr.Dataset) -> list[dict[str, Any]]:
@@ -104,12 +119,52 @@ def sequence_table(answer: Answer, layer: int, position: int) -> dict[str, Any]:
     return {"heads": answer.n_heads, "own": [], "cells": _by_rank(cells, answer)}
 
 
+def fidelity(checks: xr.Dataset) -> dict[str, Any]:
+    """How exactly what is said of a model agrees with the model itself.
+
+    Parameters
+    ----------
+    checks : xarray.Dataset
+        What ``model.verify`` returns.
+
+    Returns
+    -------
+    dict
+        ``passed``, ``lead`` (the outcome in words), ``figures`` (of each check its name with the largest error of all
+        layers or spaces, and whether that is within the tolerance) and ``help`` (two sentences).
+    """
+    passed, tolerance = bool(checks.attrs["passed"]), float(checks.attrs["tolerance"])
+    figures = []
+    for name, shown in _CHECKS.items():
+        largest = float(np.max(checks[name].values))  # unlike xarray's, a NaN stays one
+        within = largest <= tolerance
+        figures.append([f"{shown} {_error(largest)}" + ("" if within else f" (allowed {_error(tolerance)})"), within])
+    spaces: dict[Name, list[str]] = {}
+    for space, path in json.loads(checks.attrs["path"]).items():
+        spaces.setdefault(path, []).append(space)
+    ways = "; ".join(f"{PATHS[path]} for {_listed(names)} (path: {path})" for path, names in spaces.items())
+    return {
+        "passed": passed,
+        "lead": "checked:" if passed else "does not agree:",
+        "figures": figures,
+        "help": [_CHECKS_HELP, f"At most {_error(tolerance)} is allowed, and the vocabulary encodings are {ways}."],
+    }
+
+
 def number(distance: float) -> str:
     """Format a distance: three decimals, or fewer where the number is large."""
     size = abs(float(distance))
     decimals = 3 if size < 10 else 2 if size < 100 else 1
     text = f"{distance:.{decimals}f}"
     return text.removeprefix("-") if float(text) == 0 else text
+
+
+def _error(error: float) -> str:
+    return f"{error:.1e}".replace(".0e", "e") if error else "0"
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _by_rank(cells: list[list[str]], answer: Answer) -> list[list[list[str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import xarray as xr
 
@@ -118,6 +119,35 @@ def test_another_model_refreshes_every_view(
     visitor.choose("Model", tiny_folder)
     visitor.sees(*results(tiny_model, START), layer=2, head=3, position=1)
     assert tiny_folder in visitor.page.get_by_role("status").text_content()
+
+
+def checks_of(model: attnxr.Model) -> str:
+    checks = model.verify()
+    largest = [float(np.max(checks[name].values)) for name in ("reconstruction", "identity", "unchanged")]
+    figures = [f"{size:.1e}" if size else "0" for size in largest]
+    return "✓ checked: W_O z {} · identity {} · output unchanged {}".format(*figures)
+
+
+def test_the_corner_shows_what_the_models_check_found_and_follows_the_model(
+    visitor: Visitor, tiny_model: attnxr.Model, minilm_model: attnxr.Model
+) -> None:
+    assert visitor.checked() == checks_of(tiny_model)
+    visitor.choose("Model", "minilm")
+    assert visitor.checked() == checks_of(minilm_model) != checks_of(tiny_model)
+
+    strip, explained = visitor.strip.bounding_box(), visitor.page.locator(".fidelity .help")
+    assert not explained.is_visible()
+    visitor.page.locator(".fidelity summary").click()
+    explained.get_by_text("At most 1e-05 is allowed").click()  # nothing lies over it
+    assert "for value, key, query and embedding (path: factored)" in explained.text_content()
+    assert visitor.strip.bounding_box() == strip
+    visitor.page.keyboard.press("Escape")
+    explained.wait_for(state="hidden")
+
+    visitor.select("Model", "no-such-model")
+    visitor.page.get_by_role("alert").filter(has_text="no-such-model").wait_for()
+    assert visitor.checked() == ""
+    assert explained.text_content() == ""
 
 
 def test_nothing_stale_is_on_screen_while_work_goes_on_and_nothing_moves(visitor: Visitor) -> None:

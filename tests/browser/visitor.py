@@ -45,8 +45,8 @@ _SOURCES = f"""() => ({_FIGURE})().model.renderers.map(
         Object.entries(data_source.data).map(([name, column]) => [name, Array.from(column, (x) => x?.toString())])
     )
 )"""
-# Resolves, once the table has started to wait, with "" in the frame in which no token and no cell has any text; or
-# with the text there is when the wait is over and there was no such frame.
+# Resolves, once the table has started to wait, with "" in the frame in which no token, no cell and no check has any
+# text; or with the text there is when the wait is over and there was no such frame.
 _WATCH = """(table) => {
     const deep = (root, selector) => [
         ...root.querySelectorAll(selector),
@@ -56,7 +56,7 @@ _WATCH = """(table) => {
     ]
     window.forgotten = new Promise((resolve) => {
         const look = () => {
-            const text = deep(document, ".chip, td").map((node) => node.textContent).join("")
+            const text = deep(document, ".chip, td, .fidelity").map((node) => node.textContent).join("")
             if (text && table.classList.contains("waiting")) requestAnimationFrame(look)
             else resolve(text)
         }
@@ -151,6 +151,10 @@ class Visitor:
 
     def error(self) -> str:
         return self.page.locator(".error").text_content()
+
+    def checked(self) -> str:
+        """What the corner of the status line says."""
+        return self.page.locator(".fidelity summary").text_content()
 
     def notices(self) -> list[str]:
         return self.page.locator(".notices li").all_text_contents()

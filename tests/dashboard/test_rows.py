@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import pytest
 
 import attnxr
 from attnxr.dashboard.answer import Answer, Request, nearest_positions
-from attnxr.dashboard.rows import neighbor_table, number, sequence_table, token_chips
+from attnxr.dashboard.rows import PATHS, fidelity, neighbor_table, number, sequence_table, token_chips
+from attnxr.paths import Name
 from attnxr.tokens import label
 from tests import models
 
@@ -110,6 +113,43 @@ def test_chips_of_any_text_can_be_told_apart_from_markup(solve: Solve) -> None:
     found = solve(Request("<script>", "roberta", "cosine", True))
     text = "".join(chip["label"] for chip in token_chips(found.encodings) if not chip["special"])
     assert text == "<script>"
+
+
+def test_figures_of_the_check_are_the_largest_of_the_dataset(
+    request_: Request, shelf: dict[str, attnxr.Model], solve: Solve
+) -> None:
+    checks = shelf[request_.model].verify()
+    shown = fidelity(solve(request_).checks)
+    assert shown["passed"]
+    names = {"reconstruction": "W_O z ", "identity": "identity ", "unchanged": "output unchanged "}
+    for (text, within), (name, start) in zip(shown["figures"], names.items(), strict=True):
+        assert within
+        assert text.startswith(start)
+        assert float(text.removeprefix(start)) == pytest.approx(checks[name].values.max(), rel=0.05)
+
+
+def test_the_check_says_which_path_each_space_takes_and_what_is_allowed(solve: Solve) -> None:
+    checks = solve(Request("flies", "bert", "cosine", True)).checks
+    meaning, allowed = fidelity(checks)["help"]
+    assert all(name in meaning for name in ("W_O z", "identity", "output unchanged"))
+    assert "1e-05 is allowed" in allowed
+    assert "for value, key, query and embedding (path: factored)" in allowed
+
+    path = {"value": "factored", "key": "shared", "query": "shared", "embedding": "reference"}
+    _, allowed = fidelity(checks.assign_attrs(path=json.dumps(path), tolerance=3.9e-3))["help"]
+    assert "At most 3.9e-03 is allowed" in allowed
+    for ways in ("for value (path: factored);", "for key and query (path: shared);", "for embedding (path: reference)"):
+        assert ways in allowed
+    assert set(PATHS) == set(get_args(Name))
+
+
+def test_a_figure_that_is_no_number_is_beyond_and_an_exact_one_is_0(solve: Solve) -> None:
+    checks = solve(Request("flies", "bert", "cosine", True)).checks.copy(deep=True)
+    checks["reconstruction"][1] = np.nan
+    checks["unchanged"][...] = 0
+    reconstruction, _, unchanged = fidelity(checks.assign_attrs(passed=0))["figures"]
+    assert reconstruction == ["W_O z nan (allowed 1e-05)", False]
+    assert unchanged == ["output unchanged 0", True]
 
 
 @pytest.mark.parametrize(

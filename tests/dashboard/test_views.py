@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,13 +10,14 @@ import holoviews as hv
 import numpy as np
 import panel as pn
 import pytest
+import xarray as xr
 from panel.viewable import Viewer
 
 from attnxr.dashboard import NeighborTable, RankMap, SequenceTable, TokenStrip
 from attnxr.dashboard.answer import Answer, Request
 from attnxr.dashboard.components import Chips, Choices, Heading, RankTable, Status, TextBox
 from attnxr.dashboard.controls import Controls, Progress
-from attnxr.dashboard.rows import neighbor_table, sequence_table, token_chips
+from attnxr.dashboard.rows import fidelity, neighbor_table, sequence_table, token_chips
 from attnxr.dashboard.state import Activity, State
 from tests import models
 
@@ -230,9 +232,47 @@ def test_progress_says_what_is_done_then_what_was_found(state: State, solve: Sol
     state.land(found)
 
     assert (status.busy, status.fraction) == (False, None)
-    for part_of_it in ("bert", "3 layers", "4 heads", f"{found.vocab_size:,} vocabulary", found.verification):
+    for part_of_it in ("bert", "3 layers", "4 heads", f"{found.vocab_size:,} vocabulary"):
         assert part_of_it in status.message
     assert status.notices == []
+
+
+def failed(checks: xr.Dataset) -> xr.Dataset:
+    """What a check would say of a model whose vocabulary encodings are wrong in one space."""
+    checks = checks.copy(deep=True)
+    checks["identity"][1] = 3.14e-4
+    checks.attrs["passed"] = 0
+    return checks
+
+
+def test_the_corner_shows_the_check_of_the_model_that_answered(answered: State, solve: Solve) -> None:
+    status = part(Progress(answered), Status)
+    assert answered.answer is not None
+    bert = status.check
+    assert bert == fidelity(answered.answer.checks)
+    assert (bert["passed"], bert["lead"]) == (True, "checked:")
+
+    answered.metric = "dot"
+    assert status.check == {}
+    answered.land(solve(answered.request))
+    assert status.check == bert
+
+    answered.model = "roberta"
+    assert status.check == {}
+    answered.land(solve(answered.request))
+    assert status.check == fidelity(answered.answer.checks) != bert
+
+    answered.fail(answered.request, "There is no such model.")
+    assert status.check == {}
+
+
+def test_a_check_that_did_not_pass_is_plainly_said(answered: State) -> None:
+    status = part(Progress(answered), Status)
+    assert answered.answer is not None
+    answered.answer = dataclasses.replace(answered.answer, checks=failed(answered.answer.checks))
+    assert (status.check["passed"], status.check["lead"]) == (False, "does not agree:")
+    assert status.check["figures"][1] == ["identity 3.1e-04 (allowed 1e-05)", False]
+    assert [within for _, within in status.check["figures"]] == [True, False, True]
 
 
 def test_a_failure_is_shown_alone(answered: State) -> None:

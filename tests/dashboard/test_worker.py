@@ -8,10 +8,13 @@ import threading
 from collections.abc import Callable
 
 import pytest
+import xarray as xr
 
 import attnxr
+from attnxr.dashboard.answer import Answer
 from attnxr.dashboard.state import State
 from attnxr.dashboard.worker import Worker
+from tests import models
 
 
 async def until(reached: Callable[[], object]) -> None:
@@ -138,6 +141,29 @@ def test_encodings_serve_again_when_only_the_metric_changes(state: State, shelf:
         assert state.answer.encodings is not first.encodings
 
     asyncio.run(visit())
+
+
+def test_a_model_is_checked_once_for_all_visitors_until_its_weights_change() -> None:
+    hf_model = models.tiny_bert()
+    model = attnxr.Model(hf_model, models.wordpiece_tokenizer(), name="bert")
+
+    async def visit(text: str) -> Answer:
+        state = State(["bert"])
+        worker = Worker(state, lambda _name: model)
+        state.text = text
+        await until(lambda: state.answer)
+        worker.close()
+        assert state.answer is not None
+        return state.answer
+
+    first, second = (asyncio.run(visit(text)) for text in ("Time flies.", "Fruit flies."))
+    assert first.checks is second.checks
+    xr.testing.assert_allclose(first.checks, model.verify(), atol=1e-9)
+
+    models.randomise(hf_model, seed=7)
+    changed = asyncio.run(visit("Time flies."))
+    assert changed.checks.attrs["fingerprint"] == changed.encodings.attrs["fingerprint"] == model.fingerprint
+    assert changed.checks.attrs["fingerprint"] != first.checks.attrs["fingerprint"]
 
 
 def test_a_closed_worker_does_nothing_more(state: State, shelf: dict[str, attnxr.Model]) -> None:
