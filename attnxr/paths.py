@@ -181,28 +181,26 @@ class Added(Path):
     name: Name = "factored"
 
     def encodings(self, space: Arriving, terms: Tensor, token_ids: Tensor, length: int) -> NDArray[np.float64]:
-        rows = self._rows(space, torch.zeros(1), token_ids)
-        return rows + self._shift(space, terms)
+        return self._rows(space, token_ids) + self._shift(space, terms)
 
     def blocks(self, space: Arriving, terms: Tensor) -> Blocks:
         return [(np.arange(len(terms)), partial(self._block, space, terms))]
 
     def _block(self, space: Arriving, terms: Tensor) -> Block:
         everything = torch.arange(self._size)
-        rows = self._tables.get(
-            (space, 0 if space == "embedding" else self._layer),
-            lambda: self._rows(space, torch.zeros(1), everything).astype(np.float32),
-        )
-        shift = self._shift(space, terms)
-        return Block(rows, shift, np.zeros((len(rows), rows.shape[2])))
+        layer = 0 if space == "embedding" else self._layer
+        rows = self._tables.get((space, layer), lambda: self._rows(space, everything))
+        return Block(rows, self._shift(space, terms), np.zeros((len(rows), rows.shape[2])))
 
-    def _rows(self, space: Arriving, term: Tensor, token_ids: Tensor) -> NDArray[np.float64]:
-        return arrivals(self._window, space, self._layer, term, token_ids).numpy().astype(np.float64)
+    def _rows(self, space: Arriving, token_ids: Tensor) -> NDArray[np.float32]:
+        return arrivals(self._window, space, self._layer, torch.zeros(1), token_ids).numpy()
 
     def _shift(self, space: Arriving, terms: Tensor) -> NDArray[np.float64]:
+        """What a positional term adds to any token: float64 (heads, P, features)."""
         token = torch.tensor([self._size // 2])
-        without = self._rows(space, torch.zeros(1), token)
-        return np.concatenate([self._rows(space, term, token) for term in terms], axis=1) - without
+        seen = Arrival(self._window, self._layer, positional=terms)  # a text that has each of the terms once
+        self._window.run(token.expand(1, len(terms)), seen)
+        return seen.vectors[space][0].to("cpu", torch.float64).numpy() - self._rows(space, token)
 
 
 class Normed(Path):

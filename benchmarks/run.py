@@ -97,6 +97,9 @@ def main() -> None:
     for metric in ("cosine", "euclidean", "dot", "centered_cosine"):
         seconds = best(lambda metric=metric: model.neighbors(encodings, metric=metric), repeat)  # type: ignore[misc]
         rows.append((f"neighbors, {metric}", seconds, products, "the bare tiled float32 products"))
+    own_space = best(lambda: model.neighbors(encodings, vocab_layer="same"), repeat)
+    rows.append(("neighbors, in each layer's own space", own_space, products, "the bare tiled float32 products"))
+    rows.append(("verify", best(model.verify, repeat), forward, "the bare forward pass"))
     lazy = model.distances(encodings).distance
     rows.append(
         ("one slice of distances", best(lambda: lazy.isel(layer=1, head=1, position=1).values, repeat), None, "")
