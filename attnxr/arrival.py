@@ -168,7 +168,8 @@ def arrivals(window: Window, space: Arriving, layer: int, term: Tensor, token_id
     if len(lost):
         # ESM divides by the share of a text that is no mask: a mask needs another token beside it.
         beside = torch.full_like(lost, window.n_embeddings // 2)
-        found[:, lost] = first(torch.stack([token_ids[lost], beside], dim=1))
+        texts = torch.stack([token_ids[lost], beside], dim=1)
+        found[:, lost] = torch.cat([first(batch) for batch in texts.split(BATCH)], dim=1)
         if not found.isfinite().all():
             raise UnsupportedModelError(
                 f"{window.family} makes {space} vectors that are infinite or NaN of {len(lost)} tokens, the first of "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-Compute = Callable[[NDArray[np.intp], int, int, NDArray[np.intp]], NDArray[np.float32]]
+Compute = Callable[[NDArray[np.intp], NDArray[np.intp], int, NDArray[np.intp]], NDArray[np.float32]]
 
 
 class LazyDistances(BackendArray):
@@ -23,8 +23,8 @@ class LazyDistances(BackendArray):
     shape : tuple of int
         (L, H, n, V)
     compute : callable
-        ``compute(layers, head, position, entries)`` returns float32 (layers, entries): distances of one head and
-        position, for some layers and vocabulary entries.
+        ``compute(layers, heads, position, entries)`` returns float32 (layers, heads, entries): distances at one
+        position, for some layers, heads and vocabulary entries.
     check : callable
         Called before a slice is computed; raises where none may be any more.
     """
@@ -45,8 +45,7 @@ class LazyDistances(BackendArray):
         self._check()
         out = np.empty((len(layers), len(heads), len(positions), len(entries)), np.float32)
         for p, position in enumerate(positions):
-            for h, head in enumerate(heads):
-                out[:, h, p] = self._compute(layers, int(head), int(position), entries)
+            out[:, :, p] = self._compute(layers, heads, int(position), entries)
         # Dimensions that were indexed by one number are dropped, as NumPy does.
         return out[tuple(0 if isinstance(part, int | np.integer) else slice(None) for part in key)]
 

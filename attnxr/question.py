@@ -4,7 +4,6 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -15,12 +14,12 @@ from numpy.typing import NDArray
 from attnxr import schema, search
 from attnxr.arrival import Arriving, read
 from attnxr.blocks import Block
-from attnxr.errors import InputError
+from attnxr.errors import InputError, UnsupportedModelError
 from attnxr.heads import contributions
 from attnxr.interface import on_cpu
 from attnxr.paths import Blocks
 from attnxr.search import METRICS, Metric, Nearest, Progress
-from attnxr.vocabulary import Vocabulary
+from attnxr.snapshot import Snapshot
 
 Of = Literal["encoding", "query", "key", "value", "contribution", "residual", "hidden"]
 Space = Literal["value", "key", "query", "embedding", "unembedding"]
@@ -59,7 +58,8 @@ class Options:
         if not isinstance(self.positional, bool | np.bool_):
             raise InputError(f"positional={self.positional!r} was given; expected True or False.")
         is_number = isinstance(self.vocab_layer, int | np.integer) and not isinstance(self.vocab_layer, bool)
-        if not is_number and self.vocab_layer not in ("input", "same"):
+        is_name = isinstance(self.vocab_layer, str) and self.vocab_layer in ("input", "same")
+        if not is_number and not is_name:
             raise InputError(
                 f"vocab_layer={self.vocab_layer!r} was given; expected 'input' (layer 0), 'same' (each layer's own) or "
                 "the number of a layer."
@@ -95,10 +95,10 @@ class Question:
 
     Parameters
     ----------
-    vocabulary : Vocabulary
-        Of the model that the encodings are of.
-    name, fingerprint : str
+    seen : Snapshot
         Of the model; encodings of another one are refused.
+    name : str
+        What the model is called.
     encodings : xr.Dataset
     options : Options
 
@@ -120,14 +120,13 @@ class Question:
         If an option is unknown, the combination has no meaning, or the Dataset is not this model's.
     """
 
-    def __init__(self, vocabulary: Vocabulary, name: str, fingerprint: str, encodings: xr.Dataset, options: Options):
+    def __init__(self, seen: Snapshot, name: str, encodings: xr.Dataset, options: Options):
         options.check()
         of, space = options.of, options.space
-        window, layout = vocabulary.window, vocabulary.window.layout
-        self._window, self._vocabulary, self._options = window, vocabulary, options
-        self._state = window.state()
+        vocabulary, window, layout = seen.vocabulary, seen.window, seen.window.layout
+        self._seen, self._window, self._vocabulary, self._options = seen, window, vocabulary, options
         variable = "encoding" if of == "contribution" else of
-        _check(encodings, variable, name, fingerprint)
+        _check(encodings, variable, name, seen.fingerprint)
         encodings, dropped = _whole(encodings, variable)
         has_heads = of not in ("residual", "hidden")
         shared = of in ("key", "value") and layout.n_kv_heads != layout.n_heads
@@ -165,13 +164,14 @@ class Question:
         self.shape = self._queries.shape[:3]
         self._check_size()
         self._layers = self._vocabulary_layers(layers)
-        self._texts: list[list[int]] = json.loads(encodings.attrs["token_ids"])
+        self._texts: list[list[int]] = json.loads(encodings.attrs.get("token_ids", "[]"))
         several = "text_id" in encodings.coords
         self._text_id = encodings["text_id"].values.copy() if several else np.zeros(len(self._own), np.int64)
         self._at = encodings["text_position" if several else "position"].values.copy()
+        self._check_tokens(encodings.attrs)
         self._lock = threading.Lock()
-        self._part = lru_cache(maxsize=None)(self._make_part)
-        self._block = lru_cache(maxsize=1)(lambda layer, i: self._part(layer).blocks[i][1]())
+        self._parts: dict[int, _Part] = {}
+        self._held: tuple[tuple[int, int], Block] | None = None  # the block that the last slice was taken from
         self.coords: dict[str, Any] = {
             name: encodings.coords[name]
             for name in ("layer", *schema.TOKEN_COORDS, *schema.SEVERAL_TEXTS)
@@ -199,7 +199,7 @@ class Question:
         """Fail where the vectors are longer or shorter than the vocabulary's."""
         layout, space = self._window.layout, self._options.space
         if space == "unembedding":
-            expected = self._vocabulary.unembedding().rows.shape[2]
+            expected = self._vocabulary.output_weight().shape[1]
         elif space == "embedding":
             return
         else:
@@ -230,6 +230,23 @@ class Question:
             )
         return np.full(len(layers), layout.layers.index(asked))
 
+    def _check_tokens(self, attrs: dict[str, Any]) -> None:
+        """Fail where the texts of the attrs are not those of the coordinates, as after joining two Datasets."""
+        for i, place, token in zip(self._text_id, self._at, self._own, strict=True):
+            text = self._texts[i] if 0 <= i < len(self._texts) else []
+            if not (0 <= place < len(text) and text[place] == token < self._vocabulary.size):
+                raise InputError(
+                    f"The Dataset has token {token} at place {place} of text {i}; its attrs['token_ids'] are "
+                    f"{attrs.get('token_ids', 'not there')!s:.80}, and the vocabulary has {self._vocabulary.size} "
+                    "entries. Expected what Model.encode returns, or a selection from it: to have several texts in one "
+                    "Dataset, encode them together, model.encode([text, text])."
+                )
+
+    def _part(self, layer: int) -> _Part:
+        if layer not in self._parts:
+            self._parts[layer] = self._make_part(layer)
+        return self._parts[layer]
+
     def _make_part(self, layer: int) -> _Part:
         chosen = np.flatnonzero(self._layers == layer)
         queries = self._queries[chosen].astype(np.float64)
@@ -238,6 +255,11 @@ class Question:
             return _Part(chosen, queries, one_place, [(np.array([0]), self._vocabulary.unembedding)])
         space: Arriving = self._options.space
         path = self._vocabulary.path(space, layer)
+        if not self._options.positional and not self._vocabulary.can_leave_positions_out(layer):
+            raise UnsupportedModelError(
+                f"positional=False was asked of {self._window.family}, which adds positions to its embeddings in a way "
+                "that does not show as a module of its own, so that they cannot be left out. Expected positional=True."
+            )
         texts = [read(self._window, layer, torch.tensor(ids)) for ids in self._texts]
         for text in texts:
             self._vocabulary.check(space, layer, text)
@@ -262,7 +284,7 @@ class Question:
         InputError
             If its weights were changed or moved.
         """
-        if self._window.state() != self._state:
+        if not self._seen.is_current():
             raise InputError(
                 "The model's weights were changed or moved after these distances were asked for; expected the weights "
                 "that the encodings were made with. Encode the text again."
@@ -305,10 +327,11 @@ class Question:
     ) -> Nearest:
         if self._options.space in HEAD_SPACES:
             return search.search(block, queries, self._heads, place, own, k, self._options.metric, progress)
-        # All heads look into one vocabulary: as many layers as there are layers and heads, of one head.
-        layers, heads, positions, width = queries.shape
-        queries = queries.reshape(layers * heads, 1, positions, width)
-        found = search.search(block, queries, np.zeros(1, np.intp), place, own, k, self._options.metric, progress)
+        # All look into one vocabulary: for the search they are of as few heads as keep its threads busy.
+        layers, heads, *rest = queries.shape
+        groups = next(g for g in range(torch.get_num_threads(), 0, -1) if layers * heads % g == 0)
+        queries = queries.reshape(-1, groups, *rest)
+        found = search.search(block, queries, np.zeros(groups, np.intp), place, own, k, self._options.metric, progress)
 
         def unfolded(array: NDArray) -> NDArray:
             return array.reshape(layers, heads, *array.shape[2:])
@@ -317,20 +340,26 @@ class Question:
 
     @on_cpu()
     def distances(
-        self, layers: NDArray[np.intp], head: int, position: int, entries: NDArray[np.intp]
+        self, layers: NDArray[np.intp], heads: NDArray[np.intp], position: int, entries: NDArray[np.intp]
     ) -> NDArray[np.float32]:
-        """Distances of one head and position, for some layers and vocabulary entries: float32 (layers, entries)."""
-        out = np.empty((len(layers), len(entries)), np.float32)
-        for layer in np.unique(self._layers[layers]):
+        """Distances at one position, for some layers, heads and entries: float32 (layers, heads, entries)."""
+        out = np.empty((len(layers), len(heads), len(entries)), np.float32)
+        for layer in np.unique(self._layers[layers]).tolist():
             with self._lock:
-                part = self._part(int(layer))
+                part = self._part(layer)
                 place = part.place[position]
                 i = next(i for i, (rows, _) in enumerate(part.blocks) if place in rows)
-                block: Block = self._block(int(layer), i)
+                if self._held is None or self._held[0] != (layer, i):
+                    self._held = (layer, i), part.blocks[i][1]()
+                block = self._held[1]
             here = np.flatnonzero(self._layers[layers] == layer)
-            queries = part.queries[np.searchsorted(part.chosen, layers[here]), head, position]
+            chosen = np.searchsorted(part.chosen, layers[here])
             row = int(np.searchsorted(part.blocks[i][0], place))
-            out[here] = search.distances(block, self._options.metric, int(self._heads[head]), queries, row, entries)
+            for h, head in enumerate(heads):
+                queries = part.queries[chosen, head, position]
+                out[here, h] = search.distances(
+                    block, self._options.metric, int(self._heads[head]), queries, row, entries
+                )
         return out
 
     def in_sequence(self, ids: NDArray[np.int32]) -> NDArray[np.bool_]:

@@ -5,10 +5,11 @@ real forward pass; where none does, there is an error and no number.
 """
 
 import math
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from types import MappingProxyType
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from attnxr.tables import Tables
 from attnxr.window import Window
 
 _TOLERANCE = 1e-5
+_LONG = 128  # tokens of the text that encodings are compared with
 _ULPS = 4  # a model in half precision agrees with itself no better than to so many units of its last place
 
 
@@ -92,13 +94,47 @@ class Vocabulary:
         self.window = window
         self.size = size
         self.tables = Tables(memory)
-        tolerance = max(_TOLERANCE, _ULPS * torch.finfo(window.model.dtype).eps)
-        self._layer: Callable[[int], tuple[dict[Arriving, Path], Verification]] = lru_cache(maxsize=None)(
-            lambda layer: _verified(window, layer, size, self.tables, tolerance)
-        )
-        self.verification = self._layer(0)[1]
+        self._tolerance = max(_TOLERANCE, _ULPS * torch.finfo(window.model.dtype).eps)
+        self._length = min(window.layout.max_tokens or _LONG, _LONG)
+        self._lock = threading.RLock()
+        self._served: dict[tuple[Arriving, int], tuple[Path | None, float]] = {}
+        self._looked_at: tuple[int, Text, list[Path]] | None = None  # the layer that was compared last
+        self.verification = self._verify()
         if "value" not in self.verification.paths:
             raise UnsupportedModelError(self._refusal("value", 0))
+
+    def _verify(self) -> Verification:
+        spaces = [space for space in ARRIVING if space in self._look_at(0)[0].vectors]
+        served = {space: self._serving(space, 0) for space in spaces}
+        names = {space: path.name for space, (path, _) in served.items() if path is not None}
+        errors = {space: error for space, (_, error) in served.items()}
+        return Verification(MappingProxyType(names), MappingProxyType(errors), self._tolerance, self._length)
+
+    def _look_at(self, layer: int) -> tuple[Text, list[Path]]:
+        """A random text (seeded) at a layer's attention, which is the truth there, and the paths that may serve."""
+        if self._looked_at is None or self._looked_at[0] != layer:
+            text = read(self.window, layer, random_text(self.window, self.size, self._length, seed=0))
+            self._looked_at = layer, text, paths.candidates(self.window, layer, self.size, self.tables)
+        return self._looked_at[1:]
+
+    def _serving(self, space: Arriving, layer: int) -> tuple[Path | None, float]:
+        with self._lock:
+            if (space, layer) not in self._served:
+                self._served[space, layer] = self._compare(space, layer)
+            return self._served[space, layer]
+
+    def _compare(self, space: Arriving, layer: int) -> tuple[Path | None, float]:
+        """The first path that agrees with a forward pass of a text, and its error; else none, and the least error."""
+        text, candidates = self._look_at(layer)
+        few = torch.arange(0, self._length, max(1, self._length // 16))
+        least = math.inf
+        for path in candidates:
+            # By reference, each position is a pass of its own.
+            error = path.error(space, text, few if isinstance(path, paths.Reference) else None)
+            if error <= self._tolerance:
+                return path, error
+            least = min(least, error)
+        return None, least
 
     def path(self, space: Arriving, layer: int) -> Path:
         """The path that serves a space of a layer.
@@ -113,7 +149,7 @@ class Vocabulary:
                 f"space='embedding' was asked of {self.window.family}, whose layers are not one block each, on one "
                 "stream, so that nothing enters them that embeddings could be. Expected one of 'value', 'key', 'query'."
             )
-        found = self._layer(layer)[0].get(space)
+        found, _ = self._serving(space, layer)
         if found is None:
             raise UnsupportedModelError(self._refusal(space, layer))
         return found
@@ -127,16 +163,26 @@ class Vocabulary:
             A text can do more to its tokens than tell them where they stand; ESM scales one that has masks.
         """
         error = self.path(space, layer).error(space, text)
-        if not error <= self.verification.tolerance:
+        if not error <= self._tolerance:
             raise UnsupportedModelError(
                 f"In this text, {self.window.family} computes {space} vectors that differ from the vocabulary's by a "
-                f"relative error of {error:.1e}; at most {self.verification.tolerance:.0e} was expected. They depend "
+                f"relative error of {error:.1e}; at most {self._tolerance:.0e} was expected. They depend "
                 "on the other tokens too, so no number would be right and none is given. A text without mask tokens "
                 "may do."
             )
 
+    def can_leave_positions_out(self, layer: int) -> bool:
+        """Whether a layer's positional terms are known, or none is added: CTRL adds some that no module makes."""
+        path, _ = self._serving("value", layer)
+        return self.window.layout.positions is not None or (path is not None and path.name == "shared")
+
     def unembedding(self) -> Block:
-        """The output embeddings of the whole vocabulary, a block of one head and position.
+        """The output embeddings of the whole vocabulary, a block of one head and position; see `output_weight`."""
+        weight = self.output_weight()
+        return Block.plain(self.tables.get(("unembedding",), lambda: weight.to("cpu", torch.float32)[None].numpy()))
+
+    def output_weight(self) -> Tensor:
+        """The output embeddings of the whole vocabulary, (V, D) as the model holds them.
 
         Raises
         ------
@@ -144,22 +190,22 @@ class Vocabulary:
             If the model has none.
         """
         module = self.window.unembedding
-        if module is None or module.weight.shape[0] < self.size:
-            rows = "no output embeddings" if module is None else f"{module.weight.shape[0]} output embeddings"
+        weight = None if module is None else cast(Tensor, module.weight).detach()
+        if weight is None or len(weight) < self.size:
+            rows = "no output embeddings" if weight is None else f"{len(weight)} output embeddings"
             raise UnsupportedModelError(
                 f"space='unembedding' was asked of {self.window.family}, which has {rows} for {self.size} vocabulary "
                 "entries. Load the model with its language-modelling head, as attnxr.load_model does where a "
                 "checkpoint has one, or ask for space='embedding'."
             )
-        weight = module.weight.detach()[: self.size]
-        return Block.plain(self.tables.get(("unembedding",), lambda: weight.to("cpu", torch.float32)[None].numpy()))
+        return weight[: self.size]
 
     def _refusal(self, space: Arriving, layer: int) -> str:
-        verification = self._layer(layer)[1]
+        _, error = self._serving(space, layer)
         return (
             f"The {space} vectors that layer {self.window.layout.layers[layer]} of {self.window.family} computes for a "
             "token alone differ from those of a forward pass of a text by a relative error of "
-            f"{verification.errors[space]:.1e}; at most {verification.tolerance:.0e} was expected. They depend on "
+            f"{error:.1e}; at most {self._tolerance:.0e} was expected. They depend on "
             "other tokens too, or on the position in a way that does not show, so no number would be right."
         )
 
@@ -169,28 +215,3 @@ def random_text(window: Window, size: int, length: int, seed: int) -> Tensor:
     token_ids = torch.randint(size, (length,), generator=torch.Generator().manual_seed(seed))
     mask = getattr(window.config, "mask_token_id", None)
     return token_ids if mask is None else torch.where(token_ids == mask, (token_ids + 1) % size, token_ids)
-
-
-def _verified(
-    window: Window, layer: int, size: int, tables: Tables, tolerance: float
-) -> tuple[dict[Arriving, Path], Verification]:
-    """For each space of a layer, the first path that agrees with a forward pass of a text, and how well it does.
-
-    A random text (seeded), as long as the model takes but at most 128 tokens, runs through the model as any text
-    does. At each of its positions, the vector that the layer's attention was handed is the truth.
-    """
-    length = min(window.layout.max_tokens or 128, 128)
-    text = read(window, layer, random_text(window, size, length, seed=0))
-    few = torch.arange(0, length, max(1, length // 16))  # each position is a pass of its own by reference
-    serving: dict[Arriving, Path] = {}
-    errors: dict[Arriving, float] = {}
-    for path in paths.candidates(window, layer, size, tables):
-        some = few if isinstance(path, paths.Reference) else torch.arange(length)
-        for space in ARRIVING:
-            if space in text.vectors and space not in serving:
-                error = path.error(space, text, some)
-                errors[space] = min(error, errors.get(space, math.inf))
-                if error <= tolerance:
-                    serving[space] = path
-    names = {space: path.name for space, path in serving.items()}
-    return serving, Verification(MappingProxyType(names), MappingProxyType(errors), tolerance, length)

@@ -8,6 +8,8 @@ through one window at once: who watches is a context variable, not a property of
 import copy
 import inspect
 import itertools
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, cast
@@ -33,8 +35,6 @@ class Window:
     ----------
     model : transformers.PreTrainedModel
         The view.
-    unembedding : nn.Module or None
-        The output embeddings of the head on top, if there is one.
     embeddings : nn.Embedding
         The input embeddings.
     config : transformers.PreTrainedConfig
@@ -57,13 +57,13 @@ class Window:
                 "Load one with transformers.AutoModel.from_pretrained(name) or attnxr.load_model(name); merge an "
                 "adapter into its model first, with merge_and_unload()."
             )
+        self._lock = threading.RLock()
         self.family = f"{type(hf_model).__name__} (model_type {hf_model.config.model_type!r})"
         self._given = cast(PreTrainedModel, hf_model.base_model)
         self._check()
         self.embeddings = self._embeddings(hf_model)
         self.config = hf_model.config.get_text_config()
-        output = hf_model.get_output_embeddings()
-        self.unembedding = output if isinstance(getattr(output, "weight", None), Tensor) else None
+        self._top = hf_model
         self.model = self.view()
         self._takes_positions = "position_ids" in inspect.signature(self.model.forward).parameters
         for module in self.model.modules():
@@ -120,9 +120,7 @@ class Window:
 
     def view(self) -> PreTrainedModel:
         """Copy the module tree over the same tensors: a model in evaluation mode, with the caller's attention."""
-        shared: dict[int, Any] = {
-            id(tensor): tensor for tensor in itertools.chain(self._given.parameters(), self._given.buffers())
-        }
+        shared: dict[int, Any] = {id(tensor): tensor for tensor in self._tensors()}
         for module in self._given.modules():  # what torch.compile has made of a module belongs to that module
             shared[id(module._compiled_call_impl)] = None
             # Hooks are the caller's, with all they hold; one that is a method of a module goes with its module.
@@ -156,13 +154,31 @@ class Window:
         """Rows of the input embedding matrix."""
         return self.embeddings.weight.shape[0]
 
+    @property
+    def unembedding(self) -> nn.Module | None:
+        """The output embeddings of the head on top, if there is one."""
+        output = self._top.get_output_embeddings()
+        return output if isinstance(getattr(output, "weight", None), Tensor) else None
+
     def state(self) -> tuple:
-        """Something that differs after weights were moved, replaced, or changed in place."""
-        tensors = itertools.chain(self._given.parameters(), self._given.buffers())
+        """Something that differs after weights were moved, replaced or changed, or hooks put on or taken off.
+
+        Fused optimizers and ``.data`` count no versions, and inference tensors have none: so of each tensor some 64
+        numbers are part of it, evenly spaced. That costs about 10 µs a tensor.
+        """
         hooks = [(*module._forward_pre_hooks, *module._forward_hooks) for module in self._given.modules()]
-        # Fused optimizers and `.data` count no versions, and inference tensors have none.
+        output = self.unembedding
+        tensors = itertools.chain(self._tensors(), () if output is None else output.parameters())
         seen = [(id(t), t.data_ptr(), 0 if t.is_inference() else t._version, sample(t, 64)) for t in tensors]
         return *seen, *hooks
+
+    def _tensors(self) -> Iterator[Tensor]:
+        """Parameters, and the buffers that are saved with them: others are notes that a model makes as it runs."""
+        for module in self._given.modules():
+            yield from (each for each in module._parameters.values() if each is not None)
+            for name, buffer in module._buffers.items():
+                if buffer is not None and name not in module._non_persistent_buffers_set:
+                    yield buffer
 
     def run(
         self,
@@ -196,7 +212,8 @@ class Window:
             options["attention_mask"] = (~padding).to(token_ids)
         if position_id is not None and self._takes_positions:
             options["position_ids"] = torch.full_like(token_ids, position_id)
-        with watching(watcher), torch.no_grad():
+        # One at a time: a rotary embedding that depends on the length of the text keeps it in a buffer.
+        with self._lock, watching(watcher), torch.no_grad():
             return self.model(input_ids=token_ids, **options)
 
 
@@ -248,6 +265,7 @@ class Layout(Watcher):
         self.causal = False
         self._sizes: set[tuple[int, int, int, int]] = set()
         self._first_term: Tensor | None = None
+        self._first_index = 0
         self._seen = 0
         self._written: Tensor | None = None
         self._calls: list[_Call] = []
@@ -268,7 +286,8 @@ class Layout(Watcher):
         limits = [getattr(window.config, "max_position_embeddings", None)]
         if isinstance(self.positions, nn.Embedding):
             rows = (self.positions.weight == self._first_term).all(dim=1).nonzero()
-            limits.append(self.positions.num_embeddings - int(rows[0, 0]))
+            # A row that is none of the table was changed on the way; what the table was asked for is then its number.
+            limits.append(self.positions.num_embeddings - int(rows[0, 0] if len(rows) else self._first_index))
         self.max_tokens: int | None = min((limit for limit in limits if limit), default=None)
         self._written = self._first_term = None
         self._calls, self._attended_in = [], []
@@ -291,6 +310,11 @@ class Layout(Watcher):
             call.attentions += 1
 
     def attended(self, output: Tensor, weights: Tensor) -> None:
+        if not output.isfinite().all():
+            raise UnsupportedModelError(
+                "The model makes infinite or undefined numbers of a text of two tokens, to which no distance can be "
+                f"given. Its numbers are {output.dtype}; did they overflow? Load it in float32."
+            )
         self._written = output.flatten(2)
         if self._seen == 1:
             self.causal = not bool(weights[:, :, 0, 1].any())
@@ -310,6 +334,7 @@ class Layout(Watcher):
             from_indices = not any(tensor.is_floating_point() for tensor in inputs)
             if from_indices and output.ndim > 1 and _columns_differ(output):
                 self.positions, self._first_term = module, output.reshape(2, -1)[0]
+                self._first_index = int(inputs[0].flatten()[0]) if inputs else 0
 
     def _check(self, family: str) -> None:
         if not self._seen:

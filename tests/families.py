@@ -71,6 +71,8 @@ _EXPERTS: dict[str, Any] = {"num_local_experts": 4, "num_experts_per_tok": 2}
 _MULTIPLIED: dict[str, Any] = {"embedding_multiplier": 1.7, "residual_multiplier": 0.6, "attention_multiplier": 0.3}
 _STRETCHED = {"rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 6}
 _YARN = _STRETCHED | {"rope_type": "yarn"}
+_FACTORS = {"short_factor": [1.0] * 4, "long_factor": [2.0, 3.0, 4.0, 6.0]}
+_LONG = {"rope_theta": 1e4, "rope_type": "longrope", "original_max_position_embeddings": 6, **_FACTORS}
 _LLAMA3 = _STRETCHED | {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
 _MODERNBERT = {
@@ -161,6 +163,7 @@ _TABLE: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("VaultGemma", "vaultgemma", "rotary", _LLAMA, _GEMMA2),
     ("Phi", "phi", "rotary", "layers.{}.self_attn.dense", _GROUPED | {"qk_layernorm": True}),
     ("Phi-3", "phi3", "rotary", _LLAMA, _GROUPED | _WINDOW),
+    ("Phi-3 long", "phi3-long", "rotary", _LLAMA, _GROUPED | {"rope_parameters": _LONG}),
     ("Phi-3.5-MoE", "phimoe", "rotary", _LLAMA, _BIASED | _EXPERTS),
     ("OLMo", "olmo", "rotary", _LLAMA, _BIASED | {"clip_qkv": 2.0}),
     ("OLMo 2", "olmo2", "rotary", _LLAMA, _BIASED),
@@ -191,7 +194,7 @@ _TABLE: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("DeepSeek-V2", "deepseek_v2", "rotary", _LLAMA, _DEEPSEEK),
     ("DeepSeek-V3", "deepseek_v3", "rotary", _LLAMA, _DEEPSEEK),
 ]
-_MODEL_TYPES = {"esm-rotary": "esm", "gemma3": "gemma3_text"}  # of the ids that are no model type
+_MODEL_TYPES = {"esm-rotary": "esm", "gemma3": "gemma3_text", "phi3-long": "phi3"}  # of the ids that are no model type
 
 FAMILIES = {
     key: Family(name, model_type, positions, output, partial(_build, model_type, options))

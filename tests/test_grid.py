@@ -246,15 +246,15 @@ def test_tables_stay_within_the_budget_and_the_oldest_goes_first() -> None:
     tight = attnxr.Model(hf_model, memory=2 * one)
     none = attnxr.Model(hf_model, memory=0)
     enc = plenty.encode(token_ids=TEXT)
-    tables = tight._encodings.tables
+    tables = tight._seen.vocabulary.tables
     for vocab_layer in ("same", 0, 1, "same", 2):
         answers = [each.neighbors(enc, 4, vocab_layer=vocab_layer) for each in (plenty, tight, none)]
         xr.testing.assert_identical(answers[0], answers[1])
         xr.testing.assert_identical(answers[0], answers[2])
         assert tables.nbytes <= 2 * one
-        assert none._encodings.tables.nbytes == 0
+        assert none._seen.vocabulary.tables.nbytes == 0
     assert set(tables._kept) == {("value", 2), ("value", 1)} | set()
-    assert plenty._encodings.tables.nbytes == 3 * one
+    assert plenty._seen.vocabulary.tables.nbytes == 3 * one
 
 
 @pytest.mark.parametrize("memory", [-1, 1.5, "2GB", True, None])

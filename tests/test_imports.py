@@ -32,6 +32,7 @@ ORDER = [
     "checks",
     "gguf",
     "loading",
+    "snapshot",
     "question",
     "model",
     "analysis",
