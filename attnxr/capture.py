@@ -86,7 +86,7 @@ def encode(window: Window, token_ids: list[int], include: tuple[str, ...], causa
     if wanted and not window.layout.blocks:
         raise UnsupportedModelError(
             f"include={wanted} was asked of {window.family}, whose layers are not one block each, on one stream. "
-            " Leave these names out; the head encodings are not affected."
+            "Leave these names out; the head encodings are not affected."
         )
     seen = _Encodings(window, causal)
     window.run(torch.tensor([token_ids]), seen)

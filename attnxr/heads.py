@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from attnxr.linear import probes, read_linear
 from attnxr.window import Window
-
-_UNIT = 1024.0  # keeps W's bits clear of a large bias; exact, a power of 2
 
 
 def contributions(
@@ -33,17 +32,15 @@ def contributions(
     size = window.layout.head_size
     written = []
     for layer, z in zip(layers, encodings, strict=True):
-        matrix = output_matrix(window, layer)  # (D, all heads · d)
+        matrix = _output_matrix(window, layer)  # (D, all heads · d)
         parts = matrix.reshape(len(matrix), -1, size)[:, heads]
         written.append(np.einsum("dhf,hnf->hnd", parts, z, optimize=True))
     return np.stack(written)
 
 
-def output_matrix(window: Window, layer: int) -> NDArray[np.float32]:
-    """W_O of a layer, read off what it makes of unit vectors: float32 (D, H · d)."""
-    projection = window.layout.projections[layer]
-    width = window.layout.n_heads * window.layout.head_size
-    probes = torch.cat([torch.zeros(1, width), _UNIT * torch.eye(width)])[:, None]
+def _output_matrix(window: Window, layer: int) -> NDArray[np.float32]:
+    """W_O of a layer: float32 (D, H · d)."""
+    given = probes(window.layout.n_heads * window.layout.head_size).to(window.model.device, window.model.dtype)
     with torch.no_grad():
-        out = projection(probes.to(window.model.device, window.model.dtype))[:, 0].to("cpu", torch.float64)
-    return ((out[1:] - out[0]) / _UNIT).T.float().numpy()
+        matrix, _ = read_linear(window.layout.projections[layer](given)[:, 0])
+    return matrix.float().numpy()

@@ -30,6 +30,7 @@ from torch import Tensor
 from attnxr import kernels
 from attnxr.arrival import BATCH, Arrival, Arriving, Text, arrivals
 from attnxr.blocks import Block, NormedBlock
+from attnxr.linear import probes, read_linear
 from attnxr.rotary import Rotation, read_rotation
 from attnxr.tables import Tables
 from attnxr.window import Window
@@ -38,7 +39,6 @@ Name = Literal["factored", "shared", "reference"]
 Blocks: TypeAlias = "list[tuple[NDArray[np.intp], Callable[[], Block]]]"
 
 _FEW = 8  # words that tell tables of words apart
-_UNIT = 1024.0  # length of the unit vectors that read W: keeps W's bits clear of a large bias; exact, a power of 2
 
 
 class Path:
@@ -159,11 +159,10 @@ class Shared(Path):
         return [(np.arange(len(terms)), partial(self._block, space))]
 
     def _block(self, space: Arriving) -> Block:
-        layer = 0 if space == "embedding" else self._layer
         everything = torch.arange(self._size)
         return Block.plain(
             self._tables.get(
-                (space, layer),
+                (space, self._layer),
                 lambda: arrivals(self._window, space, self._layer, torch.zeros(1), everything).numpy(),
             )
         )
@@ -189,8 +188,7 @@ class Added(Path):
 
     def _block(self, space: Arriving, terms: Tensor) -> Block:
         everything = torch.arange(self._size)
-        layer = 0 if space == "embedding" else self._layer
-        rows = self._tables.get((space, layer), lambda: self._rows(space, everything))
+        rows = self._tables.get((space, self._layer), lambda: self._rows(space, everything))
         return Block(rows, self._shift(space, terms), np.zeros((len(rows), rows.shape[2])))
 
     def _rows(self, space: Arriving, token_ids: Tensor) -> NDArray[np.float32]:
@@ -342,9 +340,8 @@ class _Norm:
         norm = seen.norms[number]
         width = norm.normalized_shape[0]
         self.epsilon = norm.eps
-        probes = torch.cat([torch.zeros(1, width), _UNIT * torch.eye(width)])[:, None]
-        seen = Arrival(window, layer, norm=number, normed=probes)
-        window.run(torch.zeros(len(probes), 1, dtype=torch.int64), seen)
+        seen = Arrival(window, layer, norm=number, normed=probes(width))
+        window.run(torch.zeros(1 + width, 1, dtype=torch.int64), seen)
         gamma = torch.ones(width) if norm.weight is None else norm.weight.detach().cpu()
         beta = torch.zeros(width) if norm.bias is None else norm.bias.detach().cpu()
         self.linear: dict[Arriving | Literal["norm"], Tensor] = {}
@@ -353,10 +350,9 @@ class _Norm:
         if len(seen.norm_inputs) > number + 1:
             handed["norm"] = seen.norm_inputs[number + 1][:, None]
         for space, vectors in handed.items():
-            out = vectors[:, :, 0].to("cpu", torch.float64)  # (1 + D, heads, features)
-            matrix = (out[1:] - out[0]).permute(1, 2, 0) / _UNIT
+            matrix, offset = read_linear(vectors[:, :, 0])  # (heads, features, D), (heads, features)
             self.linear[space] = (matrix * gamma.double()).float()
-            self.offset[space] = (matrix @ beta.double() + out[0]).numpy()
+            self.offset[space] = (matrix @ beta.double() + offset).numpy()
 
     def project(self, space: Arriving, words: NDArray[np.float32]) -> NDArray[np.float32]:
         """``W diag(γ) x`` of the rows x of (m, D): float32 (heads, m, features)."""

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel
 
 import attnxr
 from attnxr.errors import AttnxrError, InputError, UnsupportedModelError
-from attnxr.interface import supported_types
+from attnxr.support import supported_types
 from tests import models, oracles
 from tests.cases import HEAD_VECTORS, STREAM_VECTORS
 from tests.families import FAMILIES
