@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from attnxr import capture
 from attnxr.arrival import read
 from attnxr.interface import Watcher
+from attnxr.paths import relative_error
 from attnxr.vocabulary import Vocabulary, random_text
 from attnxr.window import Window
 
@@ -77,7 +78,4 @@ def _plain(window: Window, token_ids: Tensor) -> tuple[list[Tensor], Tensor]:
 
 
 def _error(found: Tensor, true: Tensor) -> float:
-    """Largest relative error of the vectors (…, features)."""
-    found, true = found.to("cpu", torch.float64), true.to("cpu", torch.float64)
-    sizes = torch.linalg.vector_norm(true, dim=-1).clamp_min(1e-30)
-    return float((torch.linalg.vector_norm(found - true, dim=-1) / sizes).max())
+    return relative_error(*(each.to("cpu", torch.float64).numpy() for each in (found, true)))

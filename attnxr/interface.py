@@ -137,8 +137,12 @@ def make_bypassable(block: nn.Module, outputs: int | None) -> None:
 
 def stream(args: tuple, kwargs: dict) -> Tensor:
     """The stream among a block's arguments: the first that is a tensor of floating-point numbers."""
-    values = (*args, *kwargs.values())
-    return next(value for value in values if isinstance(value, Tensor) and value.is_floating_point())
+    return next(tensor for tensor in tensors(args, kwargs) if tensor.is_floating_point())
+
+
+def tensors(args: tuple, kwargs: dict) -> list[Tensor]:
+    """The tensors among a module's arguments."""
+    return [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
 
 
 def _own_attention(module: nn.Module) -> Callable:

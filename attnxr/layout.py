@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from attnxr.errors import UnsupportedModelError
-from attnxr.interface import Watcher, stream
+from attnxr.interface import Watcher, stream, tensors
 
 
 @dataclass(eq=False)
@@ -133,13 +133,13 @@ class Layout(Watcher):
             call = self._running.pop()
             is_tuple = isinstance(output, tuple)
             call.outputs, call.left = (len(output), output[0]) if is_tuple else (None, output)
+        inputs = tensors(args, kwargs)
         if self._written is not None:
             if len(self.projections) < self._seen and _reads(module, args, self._written):
                 self.projections.append(module)
-            elif len(self.projections) == self._seen and _wraps(module, args, kwargs, self):
+            elif len(self.projections) == self._seen and _wraps(module, self.projections[-1], inputs, self._written):
                 self.projections[-1] = module
         elif isinstance(output, Tensor) and self.positions is None and not self._seen:
-            inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
             from_indices = not any(tensor.is_floating_point() for tensor in inputs)
             if from_indices and output.ndim > 1 and _columns_differ(output):
                 self.positions, self._first_term = module, output.reshape(2, -1)[0]
@@ -204,10 +204,8 @@ def _reads(module: nn.Module, args: tuple, written: Tensor) -> bool:
     return args[0].shape[-1] == written.shape[-1] and torch.equal(args[0].reshape(written.shape), written)
 
 
-def _wraps(module: nn.Module, args: tuple, kwargs: dict, layout: Layout) -> bool:
-    """Whether a module hands its one input on to W_O, as an adapter (LoRA) around it does, and is linear as a whole."""
-    inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-    written, inner = layout._written, layout.projections[-1]
-    if written is None or module is inner or len(inputs) != 1 or inputs[0].numel() != written.numel():
+def _wraps(module: nn.Module, inner: nn.Module, inputs: list[Tensor], written: Tensor) -> bool:
+    """Whether a module hands its one input on to W_O, as an adapter (LoRA) around it does."""
+    if module is inner or len(inputs) != 1 or inputs[0].numel() != written.numel():
         return False
     return torch.equal(inputs[0].reshape(written.shape), written) and any(each is inner for each in module.modules())

@@ -38,6 +38,8 @@ from attnxr.window import Window
 Name = Literal["factored", "shared", "reference"]
 Blocks: TypeAlias = "list[tuple[NDArray[np.intp], Callable[[], Block]]]"
 
+_NEVER_TURNED: tuple[Arriving, ...] = ("value", "embedding")
+_NO_TERM = torch.zeros(1)
 _FEW = 8  # words that tell tables of words apart
 
 
@@ -57,9 +59,12 @@ class Path:
     Attributes
     ----------
     name : {"factored", "shared", "reference"}
+    serves_all : bool
+        Whether one block serves all positions.
     """
 
     name: Name
+    serves_all = True
 
     def __init__(self, window: Window, layer: int, size: int, tables: Tables):
         self._window, self._layer, self._size, self._tables = window, layer, size, tables
@@ -87,9 +92,8 @@ class Path:
         length = len(text.token_ids)
         places = torch.arange(length) if places is None else places
         found = self.encodings(space, text.terms[places], text.token_ids[places], length)
-        true = text.vectors[space][:, places.numpy()]  # NumPy takes a tensor of one number for that number
-        sizes = np.maximum(np.linalg.norm(true, axis=-1), 1e-30)
-        return float((np.linalg.norm(found - true, axis=-1) / sizes).max())
+        # NumPy takes a tensor of one number for that number.
+        return relative_error(found, text.vectors[space][:, places.numpy()])
 
     def blocks(self, space: Arriving, terms: Tensor) -> Blocks:
         """Encodings of the whole vocabulary for some positional terms, in as few blocks as the path allows.
@@ -105,7 +109,17 @@ class Path:
             The rows of `terms` that a block serves, and what computes it: a block can be large, so one at a time is
             held. Together they serve every row once.
         """
+        if self.serves_all:
+            return [(np.arange(len(terms)), partial(self._block, space, terms))]
+        return [(np.array([i]), partial(self._block, space, term[None])) for i, term in enumerate(terms)]
+
+    def _block(self, space: Arriving, terms: Tensor) -> Block:
+        """The block of some positional terms, (P, E); of one of them where a block does not serve all."""
         raise NotImplementedError
+
+    def _arriving(self, space: Arriving, token_ids: Tensor, term: Tensor = _NO_TERM) -> NDArray[np.float32]:
+        """What the model itself computes for some tokens at one positional term: float32 (heads, m, features)."""
+        return arrivals(self._window, space, self._layer, term, token_ids).numpy()
 
     def turned_back(
         self, space: Arriving, vectors: NDArray, positions: NDArray[np.intp], length: int
@@ -121,20 +135,14 @@ class Reference(Path):
     """The model itself, one pass for every position."""
 
     name: Name = "reference"
+    serves_all = False
 
     def encodings(self, space: Arriving, terms: Tensor, token_ids: Tensor, length: int) -> NDArray[np.float64]:
-        each = [self._rows(space, term, token_ids[i : i + 1]) for i, term in enumerate(terms)]
+        each = [self._arriving(space, token_ids[i : i + 1], term) for i, term in enumerate(terms)]
         return np.concatenate(each, axis=1).astype(np.float64)
 
-    def blocks(self, space: Arriving, terms: Tensor) -> Blocks:
-        everything = torch.arange(self._size)
-        return [
-            (np.array([i]), lambda term=term: Block.plain(self._rows(space, term, everything)))  # type: ignore[misc]
-            for i, term in enumerate(terms)
-        ]
-
-    def _rows(self, space: Arriving, term: Tensor, token_ids: Tensor) -> NDArray[np.float32]:
-        return arrivals(self._window, space, self._layer, term, token_ids).numpy()
+    def _block(self, space: Arriving, terms: Tensor) -> Block:
+        return Block.plain(self._arriving(space, torch.arange(self._size), terms[0]))
 
 
 class Shared(Path):
@@ -149,29 +157,21 @@ class Shared(Path):
         )
 
     def encodings(self, space: Arriving, terms: Tensor, token_ids: Tensor, length: int) -> NDArray[np.float64]:
-        rows = arrivals(self._window, space, self._layer, torch.zeros(1), token_ids).numpy()
-        if space in ("value", "embedding"):
+        rows = self._arriving(space, token_ids)
+        if space in _NEVER_TURNED:
             return rows.astype(np.float64)
         positions = terms[:, 0].numpy().astype(int)
         return self._rotation(space, length).turned(rows, positions)
 
-    def blocks(self, space: Arriving, terms: Tensor) -> Blocks:
-        return [(np.arange(len(terms)), partial(self._block, space))]
-
-    def _block(self, space: Arriving) -> Block:
+    def _block(self, space: Arriving, terms: Tensor) -> Block:
         everything = torch.arange(self._size)
-        return Block.plain(
-            self._tables.get(
-                (space, self._layer),
-                lambda: arrivals(self._window, space, self._layer, torch.zeros(1), everything).numpy(),
-            )
-        )
+        return Block.plain(self._tables.get((space, self._layer), lambda: self._arriving(space, everything)))
 
     def turned_back(
         self, space: Arriving, vectors: NDArray, positions: NDArray[np.intp], length: int
     ) -> NDArray[np.float64]:
-        if space in ("value", "embedding"):
-            return vectors.astype(np.float64)
+        if space in _NEVER_TURNED:
+            return super().turned_back(space, vectors, positions, length)
         return self._rotation(space, length).turned(vectors, positions, back=True)
 
 
@@ -181,25 +181,19 @@ class Added(Path):
     name: Name = "factored"
 
     def encodings(self, space: Arriving, terms: Tensor, token_ids: Tensor, length: int) -> NDArray[np.float64]:
-        return self._rows(space, token_ids) + self._shift(space, terms)
-
-    def blocks(self, space: Arriving, terms: Tensor) -> Blocks:
-        return [(np.arange(len(terms)), partial(self._block, space, terms))]
+        return self._arriving(space, token_ids) + self._shift(space, terms)
 
     def _block(self, space: Arriving, terms: Tensor) -> Block:
         everything = torch.arange(self._size)
-        rows = self._tables.get((space, self._layer), lambda: self._rows(space, everything))
+        rows = self._tables.get((space, self._layer), lambda: self._arriving(space, everything))
         return Block(rows, self._shift(space, terms), np.zeros((len(rows), rows.shape[2])))
-
-    def _rows(self, space: Arriving, token_ids: Tensor) -> NDArray[np.float32]:
-        return arrivals(self._window, space, self._layer, torch.zeros(1), token_ids).numpy()
 
     def _shift(self, space: Arriving, terms: Tensor) -> NDArray[np.float64]:
         """What a positional term adds to any token: float64 (heads, P, features)."""
         token = torch.tensor([self._size // 2])
         seen = Arrival(self._window, self._layer, positional=terms)  # a text that has each of the terms once
         self._window.run(token.expand(1, len(terms)), seen)
-        return seen.vectors[space][0].to("cpu", torch.float64).numpy() - self._rows(space, token)
+        return seen.vectors[space][0].to("cpu", torch.float64).numpy() - self._arriving(space, token)
 
 
 class Normed(Path):
@@ -219,9 +213,6 @@ class Normed(Path):
         each = np.arange(len(token_ids))
         scale = block.scale_at(each, each)
         return (block.rows + block.shift) * scale[:, None] + block.offset[:, None]
-
-    def blocks(self, space: Arriving, terms: Tensor) -> Blocks:
-        return [(np.arange(len(terms)), partial(self._block, space, terms))]
 
     def _block(self, space: Arriving, terms: Tensor) -> Block:
         words, squares = self._words()
@@ -272,6 +263,8 @@ class TwiceNormed(Normed):
         s'      = sqrt(|(w_v + w_p) / s + q|² / D + ε')
     """
 
+    serves_all = False
+
     def __init__(self, window: Window, layer: int, size: int, tables: Tables):
         super().__init__(window, layer, size, tables)
         self._second = _Norm(window, layer, 1)
@@ -285,9 +278,6 @@ class TwiceNormed(Normed):
         rows = self._second.project(space, between)
         each = [self._at(space, term[None], words[[i]], between[[i]], rows[:, [i]]) for i, term in enumerate(terms)]
         return np.concatenate(each, axis=1)
-
-    def blocks(self, space: Arriving, terms: Tensor) -> Blocks:
-        return [(np.array([i]), partial(self._block, space, term[None])) for i, term in enumerate(terms)]
 
     def _block(self, space: Arriving, terms: Tensor) -> Block:
         words, _ = self._words()
@@ -371,6 +361,12 @@ def candidates(window: Window, layer: int, size: int, tables: Tables) -> list[Pa
     window.run(torch.zeros(1, 1, dtype=torch.int64), seen)
     normed = [kind(*arguments) for kind in (Normed, TwiceNormed)[: len(seen.norms)]]
     return [*normed, Added(*arguments), Reference(*arguments)]
+
+
+def relative_error(found: NDArray[np.float64], true: NDArray[np.float64]) -> float:
+    """Largest ``|found − true| / |true|`` of the vectors (…, features)."""
+    sizes = np.maximum(np.linalg.norm(true, axis=-1), 1e-30)
+    return float((np.linalg.norm(found - true, axis=-1) / sizes).max())
 
 
 def _centred(rows: Tensor) -> Tensor:

@@ -332,11 +332,7 @@ class Question:
         groups = next(g for g in range(torch.get_num_threads(), 0, -1) if layers * heads % g == 0)
         queries = queries.reshape(-1, groups, *rest)
         found = search.search(block, queries, np.zeros(groups, np.intp), place, own, k, self._options.metric, progress)
-
-        def unfolded(array: NDArray) -> NDArray:
-            return array.reshape(layers, heads, *array.shape[2:])
-
-        return Nearest(*map(unfolded, (found.ids, found.distance, found.own_rank, found.own_distance)))
+        return found.mapped(lambda array: array.reshape(layers, heads, *array.shape[2:]))
 
     @on_cpu()
     def distances(

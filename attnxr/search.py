@@ -30,9 +30,9 @@ _KIND = {
 }
 _TILE = 2048  # at most so many vocabulary entries are screened at once, and fewer where there are many queries:
 _TILE_BYTES = 1 << 25  # what the products of a tile may take
-# Entries that may be too close to the own token to tell, before a query is searched directly: so many, and so many more
-# for each feature. The longer the vectors, the wider the error bound, and the nearer to each other all cosines.
-_TIED = 32, 1
+# Entries that may be too close to the own token to tell, before a query is searched directly: so many, and one more for
+# each feature. The longer the vectors, the wider the error bound, and the nearer to each other all cosines.
+_TIED = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,10 @@ class Nearest:
     distance: NDArray[np.float32]
     own_rank: NDArray[np.int32]
     own_distance: NDArray[np.float32]
+
+    def mapped(self, function: Callable[[NDArray], NDArray]) -> "Nearest":
+        """The same answer with a function applied to each of its arrays."""
+        return Nearest(*map(function, (self.ids, self.distance, self.own_rank, self.own_distance)))
 
 
 def search(
@@ -228,7 +232,7 @@ class _HeadState:
         self.lows = np.empty((n, capacity))
         self.count = np.zeros(n, np.int64)
         self.nearer = np.zeros(n, np.int64)
-        self.tied_ids = np.empty((n, _TIED[0] + _TIED[1] * z.shape[1]), np.int32)
+        self.tied_ids = np.empty((n, _TIED + z.shape[1]), np.int32)
         self.tied = np.zeros(n, np.int64)
         self.found_ids = np.empty((n, k), np.int64)
         self.found = np.empty((n, k))

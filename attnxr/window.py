@@ -184,26 +184,17 @@ class Window:
                 if buffer is not None and name not in module._non_persistent_buffers_set:
                     yield buffer
 
-    def run(
-        self,
-        token_ids: Tensor,
-        watcher: Watcher,
-        *,
-        position_id: int | None = None,
-        padding: Tensor | None = None,
-    ) -> Any:
+    def run(self, token_ids: Tensor, watcher: Watcher, *, position_id: int | None = None) -> Any:
         """Run the model on a batch of token ids while `watcher` looks on.
 
         Parameters
         ----------
         token_ids : int64 tensor (batch, tokens)
-            On any device.
+            On any device; all of them are attended to, none is padding.
         watcher : Watcher
             What is to see this pass, and nobody else's.
         position_id : int, optional
             Where all tokens stand, for families that can be told; by default they stand one after the other.
-        padding : bool tensor (batch, tokens), optional
-            Which tokens are padding; by default none.
 
         Returns
         -------
@@ -212,8 +203,6 @@ class Window:
         """
         token_ids = token_ids.to(self.model.device)
         options: dict[str, Any] = {"attention_mask": torch.ones_like(token_ids), "use_cache": False}
-        if padding is not None:
-            options["attention_mask"] = (~padding).to(token_ids)
         if position_id is not None and self._takes_positions:
             options["position_ids"] = torch.full_like(token_ids, position_id)
         # One at a time: a rotary embedding that depends on the length of the text keeps it in a buffer.

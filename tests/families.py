@@ -27,7 +27,7 @@ class Family:
 
 
 # What a family calls otherwise, and AutoConfig does not translate, stands in its own options.
-_SIZES = {
+SIZES = {
     "vocab_size": 67,
     "hidden_size": 32,
     "num_hidden_layers": 3,
@@ -40,8 +40,8 @@ _SIZES = {
 }
 
 
-def _build(model_type: str, options: dict[str, Any]) -> PreTrainedModel:
-    config = AutoConfig.for_model(model_type, **(_SIZES | options))
+def build(model_type: str, options: dict[str, Any]) -> PreTrainedModel:
+    config = AutoConfig.for_model(model_type, **(SIZES | options))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         model = AutoModel.from_config(config)
@@ -100,7 +100,7 @@ _GPT_OSS = {
     "rope_parameters": _YARN,
     "initializer_range": 1.0,  # of the attention sinks too
 }
-_LATENT = {
+LATENT = {
     "attention_bias": True,
     "q_lora_rank": 12,
     "kv_lora_rank": 16,
@@ -109,8 +109,8 @@ _LATENT = {
     "qk_rope_head_dim": 4,
     "v_head_dim": 10,  # less than the 12 of queries and keys
 }
-_DEEPSEEK = {
-    **_LATENT,
+DEEPSEEK = {
+    **LATENT,
     "n_routed_experts": 4,
     "num_experts_per_tok": 2,
     "n_group": 2,
@@ -190,14 +190,14 @@ _TABLE: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("HunYuan", "hunyuan_v1_dense", "rotary", _LLAMA, _BIASED | _WIDE),
     ("Jais 2", "jais2", "rotary", _LLAMA, _ALL_BIASED | _WIDE),
     ("nanochat", "nanochat", "rotary", _LLAMA, _BIASED),
-    ("MiniCPM3", "minicpm3", "rotary", _LLAMA, _LATENT),
-    ("DeepSeek-V2", "deepseek_v2", "rotary", _LLAMA, _DEEPSEEK),
-    ("DeepSeek-V3", "deepseek_v3", "rotary", _LLAMA, _DEEPSEEK),
+    ("MiniCPM3", "minicpm3", "rotary", _LLAMA, LATENT),
+    ("DeepSeek-V2", "deepseek_v2", "rotary", _LLAMA, DEEPSEEK),
+    ("DeepSeek-V3", "deepseek_v3", "rotary", _LLAMA, DEEPSEEK),
 ]
 _MODEL_TYPES = {"esm-rotary": "esm", "gemma3": "gemma3_text", "phi3-long": "phi3"}  # of the ids that are no model type
 
 FAMILIES = {
-    key: Family(name, model_type, positions, output, partial(_build, model_type, options))
+    key: Family(name, model_type, positions, output, partial(build, model_type, options))
     for name, key, positions, output, options in _TABLE
     for model_type in [_MODEL_TYPES.get(key, key)]
 }

@@ -107,6 +107,11 @@ class Bert:
         return Trace(*(np.stack(parts) for parts in zip(*layers, strict=True)))
 
 
+def relative_error(found: Array, true: Array) -> float:
+    """The largest of the vectors (..., d)."""
+    return float((np.linalg.norm(found - true, axis=-1) / np.linalg.norm(true, axis=-1)).max())
+
+
 def concatenate_heads(encoding: Array) -> Array:
     """(..., head, position, d) to (..., position, head * d)."""
     swapped = np.swapaxes(encoding, -3, -2)

@@ -40,18 +40,14 @@ def look(name: str) -> Subject:
     return Subject(witness, hf_model, model, model.encode(token_ids=TEXT, include=include), witness.trace([TEXT]))
 
 
-def relative_error(found: oracles.Array, true: oracles.Array) -> float:
-    return float((np.linalg.norm(found - true, axis=-1) / np.linalg.norm(true, axis=-1)).max())
-
-
 def captured_is_what_the_model_computes(subject: Subject) -> None:
     for name in (*HEAD_VECTORS, "attention"):
         true = subject.trace[name][:, 0]
         if name == "attention":
             np.testing.assert_allclose(subject.enc[name], true[..., : len(TEXT)], atol=1e-5)
         else:
-            assert relative_error(subject.enc[name].values, true) <= 1e-5, name
-    assert relative_error(subject.enc["encoding"].values, subject.witness.encoding(subject.trace)[:, 0]) <= 1e-5
+            assert oracles.relative_error(subject.enc[name].values, true) <= 1e-5, name
+    assert oracles.relative_error(subject.enc["encoding"].values, subject.witness.encoding(subject.trace)[:, 0]) <= 1e-5
 
 
 def heads_rebuild_the_output_of_the_attention(subject: Subject) -> None:
@@ -68,7 +64,7 @@ def heads_rebuild_the_output_of_the_attention(subject: Subject) -> None:
     for module, own, concatenated in zip(subject.witness.projections(subject.hf_model), written, heads, strict=True):
         with torch.no_grad():
             rebuilt = module(torch.from_numpy(concatenated)[None])[0]
-        assert relative_error(rebuilt.numpy(), own.numpy()) <= 1e-5
+        assert oracles.relative_error(rebuilt.numpy(), own.numpy()) <= 1e-5
 
 
 def the_model_is_as_it_was(subject: Subject) -> None:

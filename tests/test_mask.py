@@ -10,7 +10,7 @@ import torch
 
 import attnxr
 from attnxr.errors import InputError, UnsupportedModelError
-from attnxr.interface import Watcher
+from attnxr.interface import Watcher, watching
 from tests import models
 from tests.cases import Case
 from tests.families import FAMILIES
@@ -94,7 +94,8 @@ def test_padding_stays_masked(family: str, causal: bool | None) -> None:
     padding = torch.zeros(2, N, dtype=torch.bool)
     padding[0, -3:] = padding[1, :2] = True
     seen = Weights(causal)
-    window.run(torch.tensor([TEXT, TEXT]), seen, padding=padding)
+    with watching(seen), torch.no_grad():
+        window.model(torch.tensor([TEXT, TEXT]), attention_mask=(~padding).long())
     for weights in seen.weights:
         for text, pad in zip(weights, padding, strict=True):
             assert (text[:, ~pad][:, :, pad] == 0).all()

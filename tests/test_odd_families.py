@@ -11,25 +11,9 @@ import transformers
 
 import attnxr
 from attnxr.errors import InputError, UnsupportedModelError
-from tests.families import _SIZES, _build
+from tests.families import DEEPSEEK, LATENT, SIZES, build
 
 TEXT = [11, 40, 23, 40, 57, 8, 33, 62]
-LATENT: dict[str, Any] = {
-    "q_lora_rank": 12,
-    "kv_lora_rank": 16,
-    "num_key_value_heads": 4,
-    "qk_nope_head_dim": 8,
-    "qk_rope_head_dim": 4,
-    "v_head_dim": 10,
-}
-EXPERTS: dict[str, Any] = {
-    "n_routed_experts": 4,
-    "num_experts_per_tok": 2,
-    "n_group": 2,
-    "topk_group": 1,
-    "moe_intermediate_size": 24,
-    "first_k_dense_replace": 1,
-}
 
 
 def check(model: attnxr.Model) -> None:
@@ -47,8 +31,8 @@ def check(model: attnxr.Model) -> None:
 @pytest.mark.parametrize("family", ["deepseek_v32", "glm_moe_dsa"])
 def test_sparse_attention_sees_the_keys_that_it_picks(family: str) -> None:
     """These mask what an indexer left out, and only where the implementation is called "eager" or "sdpa"."""
-    hf_model = _build(
-        family, LATENT | EXPERTS | {"index_topk": 3, "index_n_heads": 2, "index_head_dim": 8, "n_shared_experts": 1}
+    hf_model = build(
+        family, DEEPSEEK | {"index_topk": 3, "index_n_heads": 2, "index_head_dim": 8, "n_shared_experts": 1}
     )
     model = attnxr.Model(hf_model)
     check(model)
@@ -56,7 +40,7 @@ def test_sparse_attention_sees_the_keys_that_it_picks(family: str) -> None:
 
 
 def test_weights_are_those_that_make_the_encodings_where_a_sink_scales_them() -> None:
-    model = attnxr.Model(_build("granite_swa", {"num_key_value_heads": 2, "sliding_window": 4}))
+    model = attnxr.Model(build("granite_swa", {"num_key_value_heads": 2, "sliding_window": 4}))
     check(model)
     assert (model.encode(token_ids=TEXT).attention.sum("key_position") < 0.999).any()
 
@@ -64,7 +48,7 @@ def test_weights_are_those_that_make_the_encodings_where_a_sink_scales_them() ->
 def test_layers_of_two_attentions_each_have_no_stream_between_them() -> None:
     options = LATENT | {"num_layers": 2, "qk_rope_head_dim": 4, "head_dim": 4, "expert_ffn_hidden_size": 24}
     options |= {"ffn_hidden_size": 48, "n_routed_experts": 4, "zero_expert_num": 2, "moe_topk": 2}
-    hf_model: Any = _build("longcat_flash", options)
+    hf_model: Any = build("longcat_flash", options)
     model = attnxr.Model(hf_model)
     check(model)
     assert model.n_layers == 2 * len(hf_model.layers)
@@ -77,7 +61,7 @@ def test_layers_of_two_attentions_each_have_no_stream_between_them() -> None:
 def test_a_hybrid_has_the_numbers_of_its_layers_with_attention() -> None:
     options = {"attn_layer_period": 2, "attn_layer_offset": 0, "use_mamba_kernels": False, "mamba_d_state": 8}
     options |= {"num_key_value_heads": 2, "mamba_dt_rank": 4, "num_experts": 2, "num_hidden_layers": 4}
-    model = attnxr.Model(_build("jamba", options))
+    model = attnxr.Model(build("jamba", options))
     check(model)
     enc = model.encode(token_ids=TEXT, include=["hidden"])
     assert enc.layer.values.tolist() == [0, 2]
@@ -106,7 +90,7 @@ def test_the_decoder_of_an_encoder_decoder_is_a_decoder(name: str) -> None:
 
 
 def test_a_model_with_pictures_is_looked_into_as_the_text_model_it_has() -> None:
-    text = transformers.LlamaConfig(**_SIZES, num_key_value_heads=2)
+    text = transformers.LlamaConfig(**SIZES, num_key_value_heads=2)
     vision = transformers.CLIPVisionConfig(
         hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=8, patch_size=4
     )

@@ -17,7 +17,7 @@ import attnxr
 from attnxr.errors import AttnxrError, InputError, UnsupportedModelError
 from tests import models
 from tests.cases import Case
-from tests.families import FAMILIES, _build
+from tests.families import FAMILIES, build
 
 TEXT = [11, 40, 23, 40, 57, 8, 33, 62]
 
@@ -115,7 +115,7 @@ def test_a_rotary_embedding_that_depends_on_the_length_keeps_its_notes_to_itself
 def test_weights_explain_the_encodings_of_a_long_text_in_half_precision() -> None:
     """A sink scales what Granite's local attention writes; bfloat16 has 8 bits, and the text 150 tokens."""
     options = {"num_key_value_heads": 2, "sliding_window": 4, "max_position_embeddings": 200}
-    model = attnxr.Model(_build("granite_swa", options).to(torch.bfloat16))
+    model = attnxr.Model(build("granite_swa", options).to(torch.bfloat16))
     enc = model.encode(token_ids=np.random.default_rng(0).integers(3, 67, 150), include=["value"])
     summed = enc.attention.values @ np.repeat(enc["value"].values, 2, axis=1)
     sizes = np.linalg.norm(enc["encoding"], axis=-1)
