@@ -1,14 +1,32 @@
 """Blocks of vocabulary encodings, in the form that a search reads: arrays only."""
 
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from attnxr import kernels
+from attnxr.simd import PANEL
+from attnxr.tables import Tables
 
 _BATCH = 4096  # vocabulary entries taken at once
+
+
+@dataclass(frozen=True, eq=False)
+class Screened:
+    """Rows, less their mean, as the screen of a search knows them: a `kernels.Vectors` for each head."""
+
+    heads: list[kernels.Vectors]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return sum(part.nbytes for head in self.heads for part in head)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,38 +40,50 @@ class Block:
     rows : float32 array (heads, V, d)
     shift : float64 array (heads, P, d)
     offset : float64 array (heads, d)
+    tables : Tables
+        Where to keep what is made of the rows.
+    key : hashable
+        What tells the rows from others there.
     """
 
     rows: NDArray[np.float32]
     shift: NDArray[np.float64]
     offset: NDArray[np.float64]
+    tables: Tables
+    key: Hashable
 
     @classmethod
-    def plain(cls, rows: NDArray[np.float32]) -> "Block":
-        """Encodings of one position, as they are."""
+    def plain(cls, rows: NDArray[np.float32], tables: Tables | None = None, key: Hashable = None) -> "Block":
+        """Encodings of one position, as they are; without `tables`, what is made of them goes with the block."""
         heads, _, features = rows.shape
-        return cls(rows, np.zeros((heads, 1, features)), np.zeros((heads, features)))
-
-    def scale(self, entries: slice) -> NDArray[np.float64]:
-        """Scale of every position at a run of vocabulary entries: float64 (P, V)."""
-        return np.ones((self.shift.shape[1], self.rows[0, entries].shape[0]))
-
-    def scale_at(self, places: NDArray[np.intp], entries: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Scale at pairs of a position and an entry: float64 (m,); equal words give equal bits."""
-        return np.ones(len(entries))
+        tables = Tables(1 << 62) if tables is None else tables
+        return cls(rows, np.zeros((heads, 1, features)), np.zeros((heads, features)), tables, key)
 
     @cached_property
-    def mean(self) -> NDArray[np.float64]:
-        """Mean encoding of the vocabulary for each head and position: float64 (heads, P, d)."""
-        heads, size, _ = self.rows.shape
-        total, weight = np.zeros_like(self.shift), np.zeros(self.shift.shape[1])
-        for start in range(0, size, _BATCH):
-            entries = slice(start, start + _BATCH)
-            scale = self.scale(entries)
-            weight += scale.sum(axis=1)
-            for h in range(heads):
-                total[h] += scale @ self.rows[h, entries].astype(np.float64)
-        return (total + self.shift * weight[:, None]) / size + self.offset[:, None]
+    def row_mean(self) -> NDArray[np.float64]:
+        """Mean of each head's rows: float64 (heads, d)."""
+        return self.tables.get(
+            ("row mean", self.key),
+            lambda: np.stack(_in_threads(lambda rows: rows.mean(axis=0, dtype=np.float64), self.rows)),
+        )
+
+    @cached_property
+    def screened(self) -> Screened:
+        """The rows, less their mean, as the screen of a search knows them."""
+
+        def screen(h: int) -> kernels.Vectors:
+            return kernels.quantised(self.rows[h], mean[h], PANEL)
+
+        mean = self.row_mean
+        return self.tables.get(("screened", self.key), lambda: Screened(_in_threads(screen, range(len(mean)))))
+
+    def scale(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Scale of each entry at some of the positions: float64 (len(places), V); equal words have equal bits."""
+        return np.ones((len(places), self.rows.shape[1]))
+
+    def mean(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Mean encoding of the vocabulary at some of the positions: float64 (heads, len(places), d)."""
+        return self.row_mean[:, None] + self.shift[:, places] + self.offset[:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,25 +96,73 @@ class NormedBlock(Block):
         Centred over the channels, as are the places.
     words_square : float64 array (V,)
     places : float64 array (P, D)
-    places_square : float64 array (P,)
     epsilon : float
+    words_key : hashable
+        What tells the words from others in the tables.
     """
 
     words: NDArray[np.float32]
     words_square: NDArray[np.float64]
     places: NDArray[np.float64]
-    places_square: NDArray[np.float64]
     epsilon: float
+    words_key: Hashable
 
-    def scale(self, entries: slice) -> NDArray[np.float64]:
-        product = self.places @ self.words[entries].astype(np.float64).T
-        return self._scale(self.words_square[entries], product, self.places_square[:, None])
+    def scale(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
+        def make(missing: list[int]) -> list[NDArray[np.float64]]:
+            here = self.places[places[missing]]
+            products = np.empty((len(here), len(self.words)))
+            starts = range(0, len(self.words), _BATCH)
+            _in_threads(lambda start: kernels.inner_products(self.words, here, start, start + _BATCH, products), starts)
+            squares = kernels.squares(here)[:, None]
+            return list(norm_scale(self.words_square, products, squares, here.shape[1], self.epsilon))
 
-    def scale_at(self, places: NDArray[np.intp], entries: NDArray[np.integer]) -> NDArray[np.float64]:
-        product = kernels.pair_products(self.words, self.places, entries, places)
-        return self._scale(self.words_square[entries], product, self.places_square[places])
+        return np.stack(self.tables.get_all([("scale", self.words_key, *self._term(p)) for p in places], make))
 
-    def _scale(
-        self, word: NDArray[np.float64], product: NDArray[np.float64], place: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        return 1 / np.sqrt((word + 2 * product + place) / self.words.shape[1] + self.epsilon)
+    def mean(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
+        def make(missing: list[int]) -> list[NDArray[np.float64]]:
+            here = places[missing]
+            scale = self.scale(here)
+            total = np.zeros((len(self.rows), len(here), self.rows.shape[2]))
+            for start in range(0, len(self.words), _BATCH):
+                batch = slice(start, start + _BATCH)
+                total += scale[:, batch] @ self.rows[:, batch].astype(np.float64)
+            weighted = total / len(self.words) + self.shift[:, here] * scale.mean(axis=1)[:, None]
+            return list((weighted + self.offset[:, None]).swapaxes(0, 1))
+
+        found = self.tables.get_all([("mean", self.key, *self._term(p)) for p in places], make)
+        return np.stack(found, axis=1)
+
+    def _term(self, place: int) -> tuple[bytes, float]:
+        """What tells a position from others: its term, and the norm it goes through."""
+        return self.places[place].tobytes(), self.epsilon
+
+
+@dataclass(frozen=True, eq=False)
+class StoredBlock(Block):
+    """A block whose scales and means were computed before: float64 (P, V) and (heads, P, d)."""
+
+    scales: NDArray[np.float64]
+    means: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, rows: NDArray, shift: NDArray, offset: NDArray, scales: NDArray, means: NDArray) -> "StoredBlock":
+        """Take the parts of a block as they are."""
+        return cls(rows, shift, offset, Tables(0), None, scales, means)
+
+    def scale(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
+        return self.scales[places]
+
+    def mean(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
+        return self.means[:, places]
+
+
+def norm_scale(
+    word: NDArray[np.float64], product: NDArray[np.float64], place: NDArray[np.float64], width: int, epsilon: float
+) -> NDArray[np.float64]:
+    """Scale of a LayerNorm of word + place, from their squares and their product; see `NormedBlock`."""
+    return 1 / np.sqrt((word + 2 * product + place) / width + epsilon)
+
+
+def _in_threads(function: Callable[[Any], Any], items: Any) -> list[Any]:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return list(pool.map(function, items))

@@ -1,154 +1,234 @@
-"""Array kernels of the exact search: screen a tile of the vocabulary, then settle what the screen left open.
+"""Array kernels of the exact search: screen the vocabulary in integers, then settle in float64 what is left open.
 
-One query ``z`` (centred with its vocabulary for ``centered_cosine``) is compared with one entry
-``u = (a + s)·scale + c`` by a *score*, a number that grows with the distance:
+A query ``z`` and an entry ``u = (a + s)·t + c`` (both less a centre, for ``centered_cosine``) are compared by a
+*score*, a number that grows with their distance:
 
     euclidean   |u|² − 2 z·u          (the squared distance less |z|²)
     dot         −z·u
     cosine      −z·u / |u|
 
-A float32 matrix product gives ``g = z·a``; with B, C and E that do not depend on the query, every score is
-``B − C (g + z·s) − E z·c``, which the screen evaluates in float32 and knows to within ``|z|·R + S`` (see `tables`).
-Each query keeps the k smallest *upper* ends; an entry whose *lower* end is above the k-th of them cannot be among
-the k nearest. What remains, and what cannot be told apart from the own token, is computed again in float64 by
-`distance`, directly from ``z`` and ``u``. Nothing here knows of xarray or transformers.
+The screen knows ``z``, ``a``, ``s`` and ``c`` as 16-bit numbers times a unit (`quantise`), multiplies these exactly,
+and so knows each score to within a proven bound (`tables`). Each query keeps the k smallest *upper* ends; an entry
+whose *lower* end is above the k-th of them cannot be among the k nearest. What remains, and what cannot be told apart
+from the own token, is computed again in float64, directly from ``z`` and ``u`` (`distance`), so the answer is the one
+that going through every pair in float64 gives. Nothing here knows of xarray or transformers.
 """
 
 import math
+from typing import NamedTuple
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
+
+from attnxr.simd import PANEL, QUERIES, dot, judge, judge_squared, lowest, products
 
 COSINE, EUCLIDEAN, DOT = 0, 1, 2
 
-RUN = 64  # entries that share one error bound; a whole run is passed over when none of them can matter
-
+_ROOT = 46340  # no more than √(2³¹ − 1): vectors of 16-bit numbers no longer than that have products within 32 bits
 _UNIT = 2.0**-24  # unit roundoff of float32
-# Sizes between which no float32 product, sum or table of the screen can overflow, or lose bits to underflow that the
-# error bound does not cover. What lies outside stays open, and is computed in float64.
-SMALL, LARGE = 1e-12, 1e12
+_DOUBLE = 2.0**-53  # and of float64
+# Sizes between which nothing that the screen computes in float32 can overflow, or lose bits to underflow that its
+# bound does not cover. What lies outside stays open, and is computed in float64.
+_SMALL, _LARGE = 1e-12, 1e12
+
+
+class Entries(NamedTuple):
+    """One head's vocabulary at P positions: ``u[p, v] = (rows[v] + shift[p])·scale[p, v] + offset − centre[p]``."""
+
+    rows: NDArray[np.float32]  # (V, d)
+    shift: NDArray[np.float64]  # (P, d)
+    scale: NDArray[np.float64]  # (P, V)
+    offset: NDArray[np.float64]  # (d,)
+    centre: NDArray[np.float64]  # (P, d)
+
+
+class Vectors(NamedTuple):
+    """What a set of vectors is known as to the screen: ``unit`` times 16-bit numbers; see `quantise`."""
+
+    numbers: NDArray[np.int32]  # (⌈m / width⌉, ⌈d / 2⌉, width)
+    unit: NDArray[np.float64]  # (m,)
+    size: NDArray[np.float64]  # (m,) length of the vector
+    residual: NDArray[np.float64]  # (m,) length of what the numbers leave out of it
+
+
+class Columns(NamedTuple):
+    """Parts of ``u`` that all entries share; ``offset`` is less the centre, and the same for all positions or not."""
+
+    shift: Vectors  # P of them, less what the rows were centred by
+    offset: Vectors  # 1 or P of them
+    inner: NDArray[np.float64]  # (P,) shift · offset
+
+
+class Queries(NamedTuple):
+    """Q queries of one head, with what the screen needs of each; all scores are in multiples of their ``unit``."""
+
+    z: NDArray[np.float64]  # (Q, d), less the centre of the position
+    place: NDArray[np.int64]  # (Q,) which of the positions
+    own: NDArray[np.int64]  # (Q,) vocabulary id of the own token
+    own_distance: NDArray[np.float64]  # (Q,)
+    numbers: NDArray[np.int32]  # (⌈Q / 12⌉, ⌈d / 2⌉, 12)
+    size: NDArray[np.float32]  # (Q,)
+    noise: NDArray[np.float32]  # (Q,) what float64 may have rounded off a score, whatever the entry
+    inverse: NDArray[np.float32]  # (Q,) 1 / unit
+    shift: NDArray[np.float32]  # (Q,) z · shift
+    offset: NDArray[np.float32]  # (Q,) z · offset
+    own_low: NDArray[np.float32]  # (Q,) ends of the own token's score
+    own_high: NDArray[np.float32]  # (Q,)
+
+
+class Found(NamedTuple):
+    """What is known so far of the neighbours and the own rank of Q queries."""
+
+    heap: NDArray[np.float32]  # (Q, k) the smallest upper ends as a max-heap, starting at inf
+    ids: NDArray[np.int32]  # (Q, capacity) the candidates, ascending
+    lows: NDArray[np.float32]  # (Q, capacity) and their lower ends
+    filled: NDArray[np.int64]  # (Q,) how many of them there are
+    tied: NDArray[np.int32]  # (Q, capacity) entries that cannot be told apart from the own token
+    ties: NDArray[np.int64]  # (Q,)
+    rank: NDArray[np.int64]  # (Q,) the own rank, as far as it is settled
+
+
+@numba.njit(nogil=True, cache=True)
+def quantise(vectors, centre, width, numbers, unit, size, residual):
+    """Fill `Vectors` with vectors (m, d) less a centre (d,), in groups of `width`.
+
+    A vector ``x`` becomes the numbers nearest to ``x / unit``, two to an int32. ``unit`` is as small as keeps them
+    within 16 bits and the vector of them no longer than √(2³¹ − 1), so that by the Cauchy-Schwarz inequality no sum
+    of products of two such vectors, nor any part of that sum, leaves 32 bits.
+    """
+    m, d = vectors.shape
+    for i in range(m):
+        square, most = 0.0, 0.0
+        for f in range(d):
+            x = vectors[i, f] - centre[f]
+            square += x * x
+            most = max(most, abs(x))
+        size[i] = math.sqrt(square) * (1 + 2 * (d + 4) * _DOUBLE)
+        one = max(size[i] / (_ROOT - math.sqrt(d)), most / 32767)
+        unit[i] = one
+        group, place = i // width, i % width
+        left = 0.0
+        for pair in range((d + 1) // 2):
+            both = 0
+            for half in range(min(2, d - 2 * pair)):
+                x = vectors[i, 2 * pair + half] - centre[2 * pair + half]
+                number = int(np.rint(x / one)) if one > 0 else 0
+                left += (x - number * one) ** 2
+                both |= (number & 0xFFFF) << (16 * half)
+            numbers[group, pair, place] = np.int32(np.uint32(both))
+        residual[i] = math.sqrt(left) * (1 + 2 * (d + 4) * _DOUBLE) + 2 * _DOUBLE * size[i]
+
+
+def quantised(vectors: NDArray[np.floating], centre: NDArray[np.float64], width: int = QUERIES) -> Vectors:
+    """`Vectors` of vectors (m, d) less a centre (d,), in groups of `width`."""
+    m, d = vectors.shape
+    numbers = np.zeros((-(-m // width), (d + 1) // 2, width), np.int32)
+    parts = Vectors(numbers, *(np.empty(m) for _ in range(3)))
+    quantise(vectors, centre, width, *parts)
+    return parts
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def _moments(z, centre, row, shift, scale, offset):
-    """Inner product, squared norms and squared difference of z and u, both less the centre, from the definitions."""
-    product = 0.0
-    z_square = 0.0
-    u_square = 0.0
-    difference = 0.0
-    for f in range(z.shape[0]):
-        x = z[f] - centre[f]
-        y = (row[f] + shift[f]) * scale + offset[f] - centre[f]
-        product += x * y
-        z_square += x * x
-        u_square += y * y
-        difference += (x - y) * (x - y)
-    return product, z_square, u_square, difference
+def _put(entries, p, v, u):
+    """Compute one entry: ``u`` (d,)."""
+    scale = entries.scale[p, v]
+    for f in range(u.shape[0]):
+        u[f] = (entries.rows[v, f] + entries.shift[p, f]) * scale + entries.offset[f] - entries.centre[p, f]
 
 
 @numba.njit(nogil=True, cache=True)
-def distance(kind, z, centre, row, shift, scale, offset):
-    """Distance of one query and one entry, float64. A zero vector has cosine 0 to everything."""
-    product, z_square, u_square, difference = _moments(z, centre, row, shift, scale, offset)
+def distance(kind, z, q, entries, p, v, u):
+    """Distance of query q of z (Q, d), less the centre, and an entry, float64, from the definition.
+
+    A zero vector has cosine 0 to everything. ``u`` (d,) is overwritten.
+    """
+    _put(entries, p, v, u)
+    d = u.shape[0]
     if kind == EUCLIDEAN:
-        return math.sqrt(difference)
+        for f in range(d):
+            u[f] = z[q, f] - u[f]
+        return math.sqrt(dot(u, 0, u, 0, d))
+    product = dot(z, q * d, u, 0, d)
     if kind == DOT:
         return -product
-    if z_square == 0.0 or u_square == 0.0:
-        return 1.0
-    return max(0.0, 1.0 - product / math.sqrt(z_square * u_square))
+    squares = dot(z, q * d, z, q * d, d) * dot(u, 0, u, 0, d)
+    return max(0.0, 1.0 - product / math.sqrt(squares)) if squares > 0.0 else 1.0
 
 
 @numba.njit(nogil=True, cache=True)
-def score(kind, z, centre, row, shift, scale, offset):
-    """Score of one query and one entry as the screen means it, float64."""
-    product, _, u_square, _ = _moments(z, centre, row, shift, scale, offset)
-    if kind == EUCLIDEAN:
-        return u_square - 2.0 * product
-    if kind == DOT:
-        return -product
-    return -product / math.sqrt(u_square) if u_square > 0.0 else 0.0
-
-
-@numba.njit(nogil=True, cache=True)
-def distances(kind, z, centre, rows, shift, scale, offset, out):
-    """Distances of one query to many entries: rows (V, d), scale (V,), out float32 (V,)."""
-    for v in range(rows.shape[0]):
-        out[v] = distance(kind, z, centre, rows[v], shift, scale[v], offset)
-
-
-@numba.njit(nogil=True, cache=True)
-def _sift_down(heap, item):
-    """Put an item in place of the largest of a max-heap."""
-    size = heap.shape[0]
-    i = 0
-    while True:
-        child = 2 * i + 1
-        if child >= size:
-            break
-        if child + 1 < size and heap[child + 1] > heap[child]:
-            child += 1
-        if heap[child] <= item:
-            break
-        heap[i] = heap[child]
-        i = child
-    heap[i] = item
-
-
-@numba.njit(nogil=True, cache=True)
-def _compact(ids, lows, count, threshold):
-    """Drop the candidates that a smaller threshold has ruled out."""
-    kept = 0
-    for i in range(count):
-        if not lows[i] > threshold:
-            ids[kept], lows[kept] = ids[i], lows[i]
-            kept += 1
-    return kept
-
-
-@numba.njit(nogil=True, cache=True)
-def compact(ids, lows, count, heap):
-    """Drop every query's candidates that its final threshold rules out."""
-    for q in range(ids.shape[0]):
-        count[q] = _compact(ids[q], lows[q], count[q], heap[q, 0])
+def distances(kind, z, entries, ids, out):
+    """Distances of one query, z (1, d) less the centre, to entries of the first position: float32 (len(ids),)."""
+    u = np.empty(z.shape[1])
+    for i in range(ids.shape[0]):
+        out[i] = distance(kind, z, 0, entries, 0, ids[i], u)
 
 
 @numba.njit(nogil=True, cache=True)
 def squares(rows):
     """Squared norm of each row, float64, in a fixed order: equal rows give equal bits."""
     out = np.empty(rows.shape[0])
+    row = np.empty(rows.shape[1])
     for i in range(rows.shape[0]):
-        total = 0.0
-        for f in range(rows.shape[1]):
-            total += np.float64(rows[i, f]) * rows[i, f]
-        out[i] = total
+        row[:] = rows[i]
+        out[i] = dot(row, 0, row, 0, row.shape[0])
     return out
 
 
 @numba.njit(nogil=True, cache=True)
-def pair_products(words, places, entries, where):
-    """Inner products words[entries[i]]·places[where[i]], float64, in a fixed order: equal rows give equal bits."""
-    out = np.empty(entries.shape[0])
-    for i in range(entries.shape[0]):
-        total = 0.0
-        for f in range(words.shape[1]):
-            total += words[entries[i], f] * places[where[i], f]
-        out[i] = total
-    return out
+def inner_products(words, places, start, stop, out):
+    """Fill ``out[p, v] = places[p]·words[v]``, float64, for v from start to stop; equal rows give equal bits."""
+    d = words.shape[1]
+    word = np.empty(d)
+    for v in range(start, min(stop, words.shape[0])):
+        word[:] = words[v]
+        for p in range(places.shape[0]):
+            out[p, v] = dot(places, p * d, word, 0, d)
 
 
 @numba.njit(nogil=True, cache=True)
-def tables(
-    kind, features, rows_square, cross, rows_offset, scale, shift_square, shift_offset, offset_square, B, C, E, R, S
-):  # fmt: skip
-    """Fill the tables of `screen` for one head and one tile.
+def prepare(kind, entries, z, place, own, own_distance, own_score, own_error):
+    """Compute the own tokens' distances, scores and what float64 may be off by in these, each (Q,)."""
+    d = z.shape[1]
+    u = np.empty(d)
+    for q in range(z.shape[0]):
+        own_distance[q] = distance(kind, z, q, entries, place[q], own[q], u)
+        _put(entries, place[q], own[q], u)
+        product, square = dot(z, q * d, u, 0, d), dot(u, 0, u, 0, d)
+        norm = math.sqrt(dot(z, q * d, z, q * d, d))
+        size = math.sqrt(square)
+        if kind == EUCLIDEAN:
+            own_score[q] = square - 2 * product
+            size = 2 * norm * size + square
+        elif kind == DOT:
+            own_score[q] = -product
+            size = norm * size
+        else:
+            own_score[q] = -product / size if size > 0.0 else 0.0
+            size = norm
+        own_error[q] = 4 * (d + 16) * _DOUBLE * size
 
-    A float32 inner product of d terms is off by at most ``γ |z||a|`` in any order of summation, with
-    ``γ = d·2⁻²⁴ / (1 − d·2⁻²⁴)`` (Higham, Accuracy and Stability of Numerical Algorithms, 2002, eq. 3.5); two more
-    terms are for rounding ``z`` itself. The float32 evaluation around it rounds six times, and each of its terms is
-    at most ``|z|`` times ``C (|a| + |s|) + E |c|``, or ``B``. The squared norm ``|u|²``, summed in float64 from
-    parts that may cancel, is off by at most ``4 (d + 16) 2⁻⁵² (scale (|a| + |s|) + |c|)²``, which bounds the
-    relative error of its root. Entries so small or large that float32 fails them get an infinite bound.
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def tables(kind, features, kappa, panel, width, rows, columns, scale, shifts, offsets, A, B, C, R, low, high):
+    """Fill the tables of `screen` for one panel: what a score is made of, and how far it may be off.
+
+    Let ``x̃`` be the numbers of a vector ``x`` times its unit, and ``ρ`` the length of ``x − x̃``. For two vectors
+
+        |x·y − x̃·ỹ| ≤ |x − x̃||ỹ| + |x||y − ỹ| ≤ |x| ψ_y      ψ_y = κ (|y| + ρ_y) + ρ_y
+
+    with ``κ`` no less than any ``ρ_x / |x|``; and ``x̃·ỹ`` itself is exact, a sum of integers. So ``z·a`` is known to
+    within ``|z| ψ``, and
+
+        |u|² = t² (|a|² + 2 a·s + |s|²) + 2 t (a·c + s·c) + |c|²
+
+    to within ``w = 2 t (t |s| + |c|) ψ``, and what float64 rounds in these terms, which may cancel: at most
+    ``8 (d + 16) 2⁻⁵³ g²`` with ``g = t (|a| + |s|) + |c| ≥ |u|``. With ``e`` the factor of ``z·u`` in the score (2, 1,
+    or ``1 / |u|``), ``z·u = t (z·a + z·s) + z·c`` is off by ``e t |z| ψ``. Where ``w ≤ |u|² / 4``, the root of
+    ``|u|²`` is off by a share of at most ``0.62 w / |u|²``, since ``1 / √(1 − x) ≤ 1 + 0.62 x`` up to there, and
+    ``|z·u| e ≤ |z|`` by as much. All else is float32: no factor, product or sum is rounded more than eight times, by
+    a share of at most 2⁻²⁴ of ``e |z| g`` (Higham, Accuracy and Stability of Numerical Algorithms, 2002, lemma 3.1).
+    Twice that is allowed. Entries so small or large that float32 fails them get an infinite bound.
 
     Parameters
     ----------
@@ -156,212 +236,217 @@ def tables(
         COSINE, EUCLIDEAN or DOT.
     features : int
         d.
-    rows_square : float64 (T,)
-        |a|² of the tile's rows.
-    cross, rows_offset, scale : float64 (P, T)
-        a·s, a·c and the scale.
-    shift_square, shift_offset, offset_square : float64 (P,)
-        |s|², s·c, |c|².
-    B, C, E : float32 (P, T), to be filled
-    R, S : float64 (P, ⌈T / RUN⌉), to be filled
-        For each run of entries, the largest of their error bounds.
+    kappa : float
+        κ of the queries and columns.
+    panel, width : int
+        Which panel of the rows, and how many entries it has.
+    rows : Vectors
+        Of ``a``.
+    columns : Columns
+        Of ``s`` and ``c``.
+    scale : float64 (P, V)
+        ``t``.
+    shifts, offsets : int32 (⌈P / 12⌉, 12, 32), (⌈1 or P / 12⌉, 12, 32)
+        Products of the panel with the columns.
+    A, B, C, R, low, high : float32 (P, 32), to be filled
+        ``e t`` times the unit of ``a``; ``e t``; ``e``; the bound for ``|z| = 1``; ends of ``|u|²`` (euclidean only).
     """
-    product_error = (features + 2) * _UNIT / (1 - (features + 2) * _UNIT)
-    double_error = 4 * (features + 16) * 2.0**-52
-    R[:] = 0.0
-    S[:] = 0.0
+    rounding = 8 * (features + 16) * _DOUBLE
+    single = 16 * _UNIT
+    row_unit, row_size, row_residual = rows.unit, rows.size, rows.residual
+    start = np.uintp(panel * PANEL)  # unsigned: no index is counted from the end, so that they are read together
+    several = columns.offset.unit.shape[0] > 1
     for p in range(scale.shape[0]):
-        s = math.sqrt(shift_square[p])
-        c = math.sqrt(offset_square[p])
-        for j in range(scale.shape[1]):
-            t = scale[p, j]
-            a = math.sqrt(rows_square[j])
-            size = t * (a + s) + c  # bounds |u|
-            square_error = double_error * size * size
-            square = t * t * (rows_square[j] + 2.0 * cross[p, j] + shift_square[p])
-            square = max(0.0, square + 2.0 * t * (rows_offset[p, j] + shift_offset[p]) + offset_square[p])
-            b = 0.0
+        o = p if several else 0
+        s, c = columns.shift.size[p], columns.offset.size[o]
+        s_unit, c_unit, both = columns.shift.unit[p], columns.offset.unit[o], 2 * columns.inner[p]
+        s_group, s_place, c_group, c_place = p // QUERIES, p % QUERIES, o // QUERIES, o % QUERIES
+        for j in range(width):
+            v = start + np.uintp(j)
+            t, unit, a = scale[p, v], row_unit[v], row_size[v]
+            psi = kappa * (a + row_residual[v]) + row_residual[v]
+            inner = 2 * unit * s_unit * shifts[s_group, s_place, j]
+            outer = 2 * unit * c_unit * offsets[c_group, c_place, j] + both
+            square = t * (t * (a * a + inner + s * s) + outer) + c * c
+            g = t * (a + s) + c
+            wrong = 2 * t * (t * s + c) * psi + rounding * g * g
             e = 1.0
             relative = 0.0
             if kind == EUCLIDEAN:
-                b = square
                 e = 2.0
             elif kind == COSINE:
-                # A square that cancellation may have eaten is worth nothing.
-                e = 1.0 / math.sqrt(square) if square > 8.0 * square_error else math.inf
-                relative = square_error / square if square > 0.0 else math.inf
-            if size == 0.0:
-                b, e, bound = 0.0, 0.0, 0.0  # a zero vector has score 0 by every metric
-            elif (
-                SMALL < e < LARGE
-                and SMALL < t * e < LARGE
-                and size * e < LARGE
-                and b < LARGE * LARGE
-                and (a == 0.0 or SMALL < a < LARGE)
-            ):
-                bound = product_error * t * e * a + 8.0 * _UNIT * size * e + relative
-            else:
-                b, e, bound = 0.0, 0.0, math.inf
-            B[p, j], C[p, j], E[p, j] = b, t * e, e
-            run = j // RUN
-            R[p, run] = max(R[p, run], bound)
+                e = 1.0 / math.sqrt(square)
+                relative = 0.65 * wrong / square if wrong <= 0.25 * square else math.inf
+            bound = e * t * psi + relative + single * e * g
+            fits = (e > _SMALL) & (e < _LARGE) & (e * t > _SMALL) & (e * t < _LARGE) & (e * g < _LARGE)
+            fits &= ((a == 0.0) | ((a > _SMALL) & (a < _LARGE))) & (e * g > _SMALL)
+            if g == 0.0:  # a zero vector has score 0 by every metric
+                e, bound, wrong = 0.0, 0.0, 0.0
+            elif not fits:
+                e, bound = 0.0, math.inf
+            A[p, j], B[p, j], C[p, j] = e * t * unit, e * t, e
+            R[p, j] = bound
             if kind == EUCLIDEAN:
-                S[p, run] = max(S[p, run], square_error + 8.0 * _UNIT * b)
+                wrong += 8 * _UNIT * abs(square)
+                low[p, j], high[p, j] = square - wrong, square + wrong
+        for j in range(width, PANEL):  # nobody's entries: never settled, and passed over
+            A[p, j], B[p, j], C[p, j], R[p, j], low[p, j], high[p, j] = 0.0, 0.0, 0.0, math.inf, 0.0, 0.0
 
 
 @numba.njit(nogil=True, cache=True)
-def _scan(b, c, e, g, zs, zc, low_own, high_own, reach):
-    """Count the entries of a run that are certainly nearer than the own token, or −1 where any entry is open.
-
-    A loop that the compiler turns into vector instructions. Every comparison is written so that a NaN, from a number
-    beyond float32, leaves its entry open.
-    """
-    certain = 0
-    settled = 0
-    for j in range(b.shape[0]):
-        value = b[j] - c[j] * (g[j] + zs) - e[j] * zc
-        nearer = value < low_own
-        certain += nearer
-        settled += (value > reach) & (nearer | (value > high_own))
-    return certain if settled == b.shape[0] else -1
+def _sift_down(heap, q, item):
+    """Put an item in place of the largest of a max-heap."""
+    size = heap.shape[1]
+    i = 0
+    while True:
+        child = 2 * i + 1
+        if child >= size:
+            break
+        if child + 1 < size and heap[q, child + 1] > heap[q, child]:
+            child += 1
+        if heap[q, child] <= item:
+            break
+        heap[q, i] = heap[q, child]
+        i = child
+    heap[q, i] = item
 
 
 @numba.njit(nogil=True, cache=True)
-def screen(
-    start, products, place, B, C, E, R, S,
-    z_shift, z_offset, z_norm, own_score,
-    heap, ids, lows, count, nearer, tied_ids, tied, overflow,
-):  # fmt: skip
-    """Screen the queries of one head against one tile of the vocabulary, updating their state.
+def _compact(found, q):
+    """Drop the candidates that a smaller threshold has ruled out."""
+    kept = 0
+    for i in range(found.filled[q]):
+        if not found.lows[q, i] > found.heap[q, 0]:
+            found.ids[q, kept], found.lows[q, kept] = found.ids[q, i], found.lows[q, i]
+            kept += 1
+    found.filled[q] = kept
 
-    Parameters
-    ----------
-    start : int
-        Vocabulary id of the tile's first entry.
-    products : float32 (Q, T)
-        Inner products of the queries with the tile's rows.
-    place : int (Q,)
-        Row of the tables that belongs to a query: its position.
-    B, C, E, R, S
-        See `tables`.
-    z_shift, z_offset : float32 (Q,)
-        z·s and z·c.
-    z_norm, own_score : float64 (Q,)
-        |z|, and the own token's score.
-    heap : float64 (Q, k), starting at inf
-        The k smallest upper ends so far, as a max-heap.
-    ids, lows : (Q, capacity) and count : (Q,)
-        The candidates so far.
-    nearer : int64 (Q,)
-        Entries certainly nearer than the own token.
-    tied_ids : (Q, capacity) and tied : (Q,)
-        Entries that cannot be told apart from the own token.
-    overflow : bool (Q,)
-        Set where a buffer is full: that query is left to the direct computation.
-    """
-    width = products.shape[1]
-    capacity = ids.shape[1]
-    for q in range(products.shape[0]):
-        if overflow[q]:
-            continue
-        p = place[q]
-        own = own_score[q]
-        threshold = heap[q, 0]
-        zs = z_shift[q]
-        zc = z_offset[q]
-        for run in range(R.shape[1]):
-            left = run * RUN
-            right = min(left + RUN, width)
-            error = (z_norm[q] * R[p, run] + S[p, run]) * (1.0 + 2.0**-20)
-            own_error = error + 2.0 * _UNIT * abs(own)
-            low_own = np.float32(own - own_error)
-            high_own = np.float32(own + own_error)
-            reach = np.float32(threshold + error + (2.0 * _UNIT * abs(threshold) if threshold < math.inf else 0.0))
-            certain = _scan(
-                B[p][left:right], C[p][left:right], E[p][left:right], products[q][left:right], zs, zc,
-                low_own, high_own, reach,
-            )  # fmt: skip
-            if certain >= 0:
-                nearer[q] += certain
-                continue
-            for j in range(left, right):
-                value = B[p, j] - C[p, j] * (products[q, j] + zs) - E[p, j] * zc
-                if value < low_own:
-                    nearer[q] += 1
-                elif not value > high_own:
-                    if tied[q] == tied_ids.shape[1]:
-                        overflow[q] = True
+
+@numba.njit(nogil=True, cache=True)
+def _order(kind, entries, queries, found, q, u):
+    """Exact distances of the candidates, and the order of (distance, id), which is what a stable sort gives."""
+    exact = np.empty(found.filled[q])
+    for i in range(found.filled[q]):
+        exact[i] = distance(kind, queries.z, q, entries, queries.place[q], found.ids[q, i], u)
+    return exact, np.argsort(exact, kind="mergesort")
+
+
+@numba.njit(nogil=True, cache=True)
+def _settle_ties(kind, entries, queries, found, q, u):
+    """Count those of the undecided entries that are nearer than the own token."""
+    for i in range(found.ties[q]):
+        d = distance(kind, queries.z, q, entries, queries.place[q], found.tied[q, i], u)
+        found.rank[q] += d < queries.own_distance[q]
+    found.ties[q] = 0
+
+
+@numba.njit(nogil=True, cache=True)
+def _make_room(kind, entries, queries, found, q, u):
+    """Make room for candidates: where more than fit are too close to tell, the k nearest of them will do."""
+    _compact(found, q)
+    if found.filled[q] < found.ids.shape[1]:
+        return
+    _, order = _order(kind, entries, queries, found, q, u)
+    keep = np.zeros(found.filled[q], np.bool_)
+    keep[order[: found.heap.shape[1]]] = True
+    kept = 0
+    for i in range(found.filled[q]):
+        if keep[i]:
+            found.ids[q, kept], found.lows[q, kept] = found.ids[q, i], found.lows[q, i]
+            kept += 1
+    found.filled[q] = kept
+
+
+@numba.njit(nogil=True, cache=True)
+def screen(kind, kappa, entries, rows, columns, queries, first, last, found):
+    """Screen queries against the panels from first to last, updating what is found."""
+    count, d = entries.rows.shape
+    places, n = entries.scale.shape[0], queries.z.shape[0]
+    u = np.empty(d)
+    A, B, C, R, low, high = (
+        np.empty((places, PANEL), np.float32), np.empty((places, PANEL), np.float32),
+        np.empty((places, PANEL), np.float32), np.empty((places, PANEL), np.float32),
+        np.empty((places, PANEL), np.float32), np.empty((places, PANEL), np.float32),
+    )  # fmt: skip
+    shifts = np.empty((columns.shift.numbers.shape[0], QUERIES, PANEL), np.int32)
+    offsets = np.empty((columns.offset.numbers.shape[0], QUERIES, PANEL), np.int32)
+    g = np.empty((1, QUERIES, PANEL), np.int32)
+    # Taken out of their tuples once: each time costs as much as a few products.
+    place, size, noise, inverse, shift, offset, own_low, own_high = (
+        queries.place, queries.size, queries.noise, queries.inverse, queries.shift, queries.offset,
+        queries.own_low, queries.own_high,
+    )  # fmt: skip
+    row_numbers, numbers, heap, rank = rows.numbers, queries.numbers, found.heap, found.rank
+    ids, lows, filled, tied, ties = found.ids, found.lows, found.filled, found.tied, found.ties
+    for panel in range(first, last):
+        for block in range(shifts.shape[0]):
+            products(columns.shift.numbers, block, row_numbers, panel, shifts, block)
+        for block in range(offsets.shape[0]):
+            products(columns.offset.numbers, block, row_numbers, panel, offsets, block)
+        width = min(PANEL, count - panel * PANEL)
+        tables(
+            kind, d, kappa, panel, width, rows, columns, entries.scale, shifts, offsets, A, B, C, R, low, high
+        )  # fmt: skip
+        for block in range(numbers.shape[0]):
+            products(numbers, block, row_numbers, panel, g, 0)
+            for i in range(min(QUERIES, n - block * QUERIES)):
+                q = block * QUERIES + i
+                p = place[q]
+                each = size[q], noise[q], inverse[q], shift[q], offset[q], own_low[q], own_high[q]
+                if kind == EUCLIDEAN:
+                    nearer, still_open = judge_squared(g, i, A, B, C, R, low, high, p, each, heap[q, 0])
+                else:
+                    nearer, still_open = judge(g, i, A, B, C, R, low, high, p, each, heap[q, 0])
+                rank[q] += nearer
+                while still_open != 0:
+                    j = lowest(still_open)
+                    still_open &= still_open - 1
+                    if j >= width:
                         break
-                    tied_ids[q, tied[q]] = start + j
-                    tied[q] += 1
-                low = np.float64(value) - error
-                if not low > threshold:
-                    if count[q] == capacity:
-                        count[q] = _compact(ids[q], lows[q], count[q], threshold)
-                        if count[q] == capacity:
-                            overflow[q] = True
-                            break
-                    ids[q, count[q]] = start + j
-                    lows[q, count[q]] = low
-                    count[q] += 1
-                    high = np.float64(value) + error
-                    if high < threshold:
-                        _sift_down(heap[q], high)
-                        threshold = heap[q, 0]
-            if overflow[q]:
-                break
+                    product = A[p, j] * np.float32(g[0, i, j]) + B[p, j] * shift[q] + C[p, j] * offset[q]
+                    error = size[q] * R[p, j] + noise[q]
+                    below, above = -product - error, error - product
+                    if kind == EUCLIDEAN:
+                        below += low[p, j] * inverse[q]
+                        above += high[p, j] * inverse[q]
+                    v = panel * PANEL + j
+                    if not (above < own_low[q] or below > own_high[q]):
+                        if ties[q] == tied.shape[1]:
+                            _settle_ties(kind, entries, queries, found, q, u)
+                        tied[q, ties[q]] = v
+                        ties[q] += 1
+                    if not below > heap[q, 0]:
+                        if filled[q] == ids.shape[1]:
+                            _make_room(kind, entries, queries, found, q, u)
+                        ids[q, filled[q]], lows[q, filled[q]] = v, below
+                        filled[q] += 1
+                        if above < heap[q, 0]:
+                            _sift_down(heap, q, above)
 
 
 @numba.njit(nogil=True, cache=True)
-def _insert(found_ids, found, filled, v, d):
-    """Insertion sort by (distance, id) into the k best; returns how many are filled."""
-    k = found.shape[0]
-    if filled == k and not (d < found[k - 1] or (d == found[k - 1] and v < found_ids[k - 1])):
-        return filled
-    i = min(filled, k - 1)
-    while i > 0 and (d < found[i - 1] or (d == found[i - 1] and v < found_ids[i - 1])):
-        found[i], found_ids[i] = found[i - 1], found_ids[i - 1]
-        i -= 1
-    found[i], found_ids[i] = d, v
-    return min(filled + 1, k)
+def settle(kind, entries, queries, found, ids, exact):
+    """Give the queries their exact neighbours: ids and distances (Q, k), ascending by (distance, id); and own ranks."""
+    u = np.empty(queries.z.shape[1])
+    k = ids.shape[1]
+    for q in range(queries.z.shape[0]):
+        _settle_ties(kind, entries, queries, found, q, u)
+        _compact(found, q)
+        all_exact, order = _order(kind, entries, queries, found, q, u)
+        for rank in range(k):
+            ids[q, rank] = found.ids[q, order[rank]]
+            exact[q, rank] = all_exact[order[rank]]
 
 
-@numba.njit(nogil=True, cache=True)
-def settle(
-    kind, z, centre, place, rows, shift, offset, own_distance,
-    ids, scales, count, nearer, tied_ids, tied_scales, tied, found_ids, found, own_rank,
-):  # fmt: skip
-    """Give one head's queries their exact neighbours and own ranks, from what the screen left open.
-
-    ``scales`` and ``tied_scales`` hold the scales of all candidates and of all ties, query after query. Writes
-    ``found_ids`` and ``found`` (Q, k), ascending by (distance, id), and ``own_rank`` (Q,).
-    """
-    candidate = 0
-    tie = 0
-    for q in range(z.shape[0]):
-        p = place[q]
-        filled = 0
-        rank = 1 + nearer[q]
-        for i in range(count[q]):
-            v = ids[q, i]
-            d = distance(kind, z[q], centre[p], rows[v], shift[p], scales[candidate], offset)
-            candidate += 1
-            filled = _insert(found_ids[q], found[q], filled, v, d)
-        for i in range(tied[q]):
-            v = tied_ids[q, i]
-            d = distance(kind, z[q], centre[p], rows[v], shift[p], tied_scales[tie], offset)
-            tie += 1
-            rank += d < own_distance[q]
-        own_rank[q] = rank
-
-
-@numba.njit(nogil=True, cache=True)
-def search_directly(kind, z, centre, rows, shift, scale, offset, own_distance, found_ids, found):
-    """Neighbours and own rank of one query by going through the whole vocabulary in float64; returns the rank."""
-    filled = 0
-    rank = 1
-    for v in range(rows.shape[0]):
-        d = distance(kind, z, centre, rows[v], shift, scale[v], offset)
-        rank += d < own_distance
-        filled = _insert(found_ids, found, filled, v, d)
-    return rank
+def nothing_found(k: int, n: int, size: int) -> Found:
+    """`Found` of n queries that were compared with nothing yet, of a vocabulary of `size`."""
+    capacity = min(2 * k + 64, size)
+    return Found(
+        heap=np.full((n, k), np.inf, np.float32),
+        ids=np.empty((n, capacity), np.int32),
+        lows=np.empty((n, capacity), np.float32),
+        filled=np.zeros(n, np.int64),
+        tied=np.empty((n, 128), np.int32),
+        ties=np.zeros(n, np.int64),
+        rank=np.ones(n, np.int64),
+    )

@@ -4,7 +4,14 @@ This is the only file that touches xarray's internals: a `BackendArray` is what 
 read a slice when, and only when, it is wanted.
 """
 
+import shutil
+import threading
+import weakref
 from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -12,28 +19,34 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-Compute = Callable[[NDArray[np.intp], NDArray[np.intp], int, NDArray[np.intp]], NDArray[np.float32]]
+from attnxr.slices import Slices
 
 
 class LazyDistances(BackendArray):
     """An array (layer, head, position, vocab) of float32 that computes what is sliced out of it.
 
+    Pickled, it is the name of a temporary folder, into which it writes what slices are computed from the first time;
+    other processes of the machine share that through the file system, and it goes when the array does.
+
     Parameters
     ----------
     shape : tuple of int
         (L, H, n, V)
-    compute : callable
-        ``compute(layers, heads, position, entries)`` returns float32 (layers, heads, entries): distances at one
-        position, for some layers, heads and vocabulary entries.
+    slices : attnxr.slices.Slices
+        Computes them.
     check : callable
         Called before a slice is computed; raises where none may be any more.
+    folder : str, optional
+        Where all that is needed lies already.
     """
 
-    def __init__(self, shape: tuple[int, int, int, int], compute: Compute, check: Callable[[], None]):
+    def __init__(self, shape: tuple[int, ...], slices: Slices, check: Callable[[], None], folder: str | None = None):
         self.shape = shape
         self.dtype = np.dtype(np.float32)
-        self._compute = compute
+        self._slices = slices
         self._check = check
+        self._folder = folder
+        self._lock = threading.Lock()
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> NDArray[np.float32]:
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._slice)
@@ -45,13 +58,32 @@ class LazyDistances(BackendArray):
         self._check()
         out = np.empty((len(layers), len(heads), len(positions), len(entries)), np.float32)
         for p, position in enumerate(positions):
-            out[:, :, p] = self._compute(layers, heads, int(position), entries)
+            out[:, :, p] = self._slices.distances(layers, heads, int(position), entries)
         # Dimensions that were indexed by one number are dropped, as NumPy does.
         return out[tuple(0 if isinstance(part, int | np.integer) else slice(None) for part in key)]
 
+    def __deepcopy__(self, memo: dict) -> "LazyDistances":
+        return self  # nothing in it changes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        with self._lock:
+            if self._folder is None:
+                self._check()
+                folder = mkdtemp(prefix="attnxr-distances-")
+                weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+                self._slices.save(Path(folder))
+                self._folder = folder
+        return _opened, (self._folder, self.shape)
+
+
+@lru_cache(maxsize=4)
+def _opened(folder: str, shape: tuple[int, ...]) -> LazyDistances:
+    """The array that was pickled as a folder: one for each process, so that its tasks open it once."""
+    return LazyDistances(shape, Slices.open(Path(folder)), lambda: None, folder)
+
 
 def lazy_variable(
-    dims: tuple[str, ...], shape: tuple[int, int, int, int], compute: Compute, check: Callable[[], None]
+    dims: tuple[str, ...], shape: tuple[int, ...], slices: Slices, check: Callable[[], None]
 ) -> xr.Variable:
     """Build a lazily computed variable of distances; see `LazyDistances`."""
-    return xr.Variable(dims, indexing.LazilyIndexedArray(LazyDistances(shape, compute, check)))
+    return xr.Variable(dims, indexing.LazilyIndexedArray(LazyDistances(shape, slices, check)))

@@ -19,7 +19,7 @@ from attnxr.interface import on_cpu
 from attnxr.lazy import lazy_variable
 from attnxr.loading import Weights, load
 from attnxr.question import Of, Options, Question, Space, VocabLayer, choice
-from attnxr.search import Metric, Progress
+from attnxr.search import Metric, Nearest, Progress
 from attnxr.snapshot import Snapshot, take
 from attnxr.tokens import Tokens, VocabularyTokens, tokenize
 from attnxr.vocabulary import Verification
@@ -327,7 +327,7 @@ class Model:
         dims = question.dims
         in_sequence = question.in_sequence(found.ids)
         if dims[1] == "position":  # no heads
-            found = found.mapped(lambda array: array[:, 0])
+            found = Nearest(*(array[:, 0] for array in found.arrays))
             in_sequence = in_sequence[:, 0]
         result = xr.Dataset(
             {
@@ -379,7 +379,7 @@ class Model:
         lazy = lazy_variable(
             ("layer", "head", "position", "vocab"),
             (*question.shape, seen.vocabulary.size),
-            question.distances,
+            question.slices,
             question.check,
         )
         dims = question.dims

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from attnxr import kernels
 from attnxr.arrival import BATCH, Arrival, Arriving, Text, arrivals
-from attnxr.blocks import Block, NormedBlock
+from attnxr.blocks import Block, NormedBlock, norm_scale
 from attnxr.linear import probes, read_linear
 from attnxr.rotary import Rotation, read_rotation
 from attnxr.tables import Tables
@@ -38,7 +38,7 @@ from attnxr.window import Window
 Name = Literal["factored", "shared", "reference"]
 Blocks: TypeAlias = "list[tuple[NDArray[np.intp], Callable[[], Block]]]"
 
-_NEVER_TURNED: tuple[Arriving, ...] = ("value", "embedding")
+TURNED: tuple[Arriving, ...] = ("key", "query")  # by position, in rotary models
 _NO_TERM = torch.zeros(1)
 _FEW = 8  # words that tell tables of words apart
 
@@ -59,12 +59,12 @@ class Path:
     Attributes
     ----------
     name : {"factored", "shared", "reference"}
-    serves_all : bool
-        Whether one block serves all positions.
+    together : int
+        How many positions one block may serve.
     """
 
     name: Name
-    serves_all = True
+    together = 64  # so that a block's scales stay small, whatever the length of a text
 
     def __init__(self, window: Window, layer: int, size: int, tables: Tables):
         self._window, self._layer, self._size, self._tables = window, layer, size, tables
@@ -109,12 +109,11 @@ class Path:
             The rows of `terms` that a block serves, and what computes it: a block can be large, so one at a time is
             held. Together they serve every row once.
         """
-        if self.serves_all:
-            return [(np.arange(len(terms)), partial(self._block, space, terms))]
-        return [(np.array([i]), partial(self._block, space, term[None])) for i, term in enumerate(terms)]
+        parts = np.array_split(np.arange(len(terms)), -(-len(terms) // self.together))
+        return [(part, partial(self._block, space, terms[part])) for part in parts]
 
     def _block(self, space: Arriving, terms: Tensor) -> Block:
-        """The block of some positional terms, (P, E); of one of them where a block does not serve all."""
+        """The block of some positional terms, (P, E), at most `together`."""
         raise NotImplementedError
 
     def _arriving(self, space: Arriving, token_ids: Tensor, term: Tensor = _NO_TERM) -> NDArray[np.float32]:
@@ -124,7 +123,7 @@ class Path:
     def turned_back(
         self, space: Arriving, vectors: NDArray, positions: NDArray[np.intp], length: int
     ) -> NDArray[np.float64]:
-        """Take vectors (…, n, features) at positions of a text of some length to where the blocks are.
+        """Take keys or queries (…, n, features) at positions of a text of some length to where the blocks are.
 
         Most blocks are at the position itself, and nothing is to be done.
         """
@@ -135,7 +134,7 @@ class Reference(Path):
     """The model itself, one pass for every position."""
 
     name: Name = "reference"
-    serves_all = False
+    together = 1
 
     def encodings(self, space: Arriving, terms: Tensor, token_ids: Tensor, length: int) -> NDArray[np.float64]:
         each = [self._arriving(space, token_ids[i : i + 1], term) for i, term in enumerate(terms)]
@@ -158,20 +157,19 @@ class Shared(Path):
 
     def encodings(self, space: Arriving, terms: Tensor, token_ids: Tensor, length: int) -> NDArray[np.float64]:
         rows = self._arriving(space, token_ids)
-        if space in _NEVER_TURNED:
+        if space not in TURNED:
             return rows.astype(np.float64)
         positions = terms[:, 0].numpy().astype(int)
         return self._rotation(space, length).turned(rows, positions)
 
     def _block(self, space: Arriving, terms: Tensor) -> Block:
         everything = torch.arange(self._size)
-        return Block.plain(self._tables.get((space, self._layer), lambda: self._arriving(space, everything)))
+        key = space, self._layer
+        return Block.plain(self._tables.get(key, lambda: self._arriving(space, everything)), self._tables, key)
 
     def turned_back(
         self, space: Arriving, vectors: NDArray, positions: NDArray[np.intp], length: int
     ) -> NDArray[np.float64]:
-        if space in _NEVER_TURNED:
-            return super().turned_back(space, vectors, positions, length)
         return self._rotation(space, length).turned(vectors, positions, back=True)
 
 
@@ -185,8 +183,9 @@ class Added(Path):
 
     def _block(self, space: Arriving, terms: Tensor) -> Block:
         everything = torch.arange(self._size)
-        rows = self._tables.get((space, self._layer), lambda: self._arriving(space, everything))
-        return Block(rows, self._shift(space, terms), np.zeros((len(rows), rows.shape[2])))
+        key = space, self._layer
+        rows = self._tables.get(key, lambda: self._arriving(space, everything))
+        return Block(rows, self._shift(space, terms), np.zeros((len(rows), rows.shape[2])), self._tables, key)
 
     def _shift(self, space: Arriving, terms: Tensor) -> NDArray[np.float64]:
         """What a positional term adds to any token: float64 (heads, P, features)."""
@@ -208,16 +207,29 @@ class Normed(Path):
         self._key = self._words_of(torch.arange(min(_FEW, size))).tobytes()
 
     def encodings(self, space: Arriving, terms: Tensor, token_ids: Tensor, length: int) -> NDArray[np.float64]:
-        words = self._words_of(token_ids)
-        block = self._put_together(space, terms, words, kernels.squares(words), self._norm.project(space, words))
-        each = np.arange(len(token_ids))
-        scale = block.scale_at(each, each)
-        return (block.rows + block.shift) * scale[:, None] + block.offset[:, None]
+        words, places = self._words_of(token_ids), _centred(terms).numpy()
+        products = np.einsum("md,md->m", words, places)
+        scale = norm_scale(
+            kernels.squares(words), products, kernels.squares(places), places.shape[1], self._norm.epsilon
+        )
+        rows = self._norm.project(space, words) + self._norm.shift(space, places)
+        return rows * scale[:, None] + self._norm.offset[space][:, None]
 
     def _block(self, space: Arriving, terms: Tensor) -> Block:
         words, squares = self._words()
-        rows = self._tables.get((space, self._layer), lambda: self._norm.project(space, words))
-        return self._put_together(space, terms, words, squares, rows)
+        places, key = _centred(terms).numpy(), (space, self._layer)
+        return NormedBlock(
+            rows=self._tables.get(key, lambda: self._norm.project(space, words)),
+            shift=self._norm.shift(space, places),
+            offset=self._norm.offset[space],
+            tables=self._tables,
+            key=key,
+            words=words,
+            words_square=squares,
+            places=places,
+            epsilon=self._norm.epsilon,
+            words_key=self._key,
+        )
 
     def _words(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """``x_v`` and ``|x_v|²`` of the whole vocabulary."""
@@ -233,26 +245,6 @@ class Normed(Path):
             parts.append(_centred(seen.norm_inputs[0].reshape(len(batch), -1)).float())
         return torch.cat(parts).numpy()
 
-    def _put_together(
-        self,
-        space: Arriving,
-        terms: Tensor,
-        words: NDArray[np.float32],
-        squares: NDArray[np.float64],
-        rows: NDArray[np.float32],
-    ) -> NormedBlock:
-        places = _centred(terms)
-        return NormedBlock(
-            rows=rows,
-            shift=torch.matmul(places, self._norm.linear[space].double().transpose(1, 2)).numpy(),
-            offset=self._norm.offset[space],
-            words=words,
-            words_square=squares,
-            places=places.numpy(),
-            places_square=kernels.squares(places.numpy()),
-            epsilon=self._norm.epsilon,
-        )
-
 
 class TwiceNormed(Normed):
     """A LayerNorm of (word + position), one of its output, and linear from there on.
@@ -263,7 +255,7 @@ class TwiceNormed(Normed):
         s'      = sqrt(|(w_v + w_p) / s + q|² / D + ε')
     """
 
-    serves_all = False
+    together = 1
 
     def __init__(self, window: Window, layer: int, size: int, tables: Tables):
         super().__init__(window, layer, size, tables)
@@ -350,6 +342,10 @@ class _Norm:
         # One large product is the fastest.
         flat = torch.mm(torch.from_numpy(words), self.linear[space].reshape(-1, width).T)
         return flat.reshape(len(words), heads, features).transpose(0, 1).contiguous().numpy()
+
+    def shift(self, space: Arriving, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same of positional terms (P, D): float64 (heads, P, features)."""
+        return np.matmul(places, self.linear[space].double().numpy().swapaxes(1, 2))
 
 
 def candidates(window: Window, layer: int, size: int, tables: Tables) -> list[Path]:

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from attnxr import schema, search
 from attnxr.arrival import Arriving, read
-from attnxr.blocks import Block
 from attnxr.errors import InputError, UnsupportedModelError
 from attnxr.heads import contributions
 from attnxr.interface import on_cpu
-from attnxr.paths import Blocks
+from attnxr.paths import TURNED, Blocks
 from attnxr.search import METRICS, Metric, Nearest, Progress
+from attnxr.slices import Part, Slices
 from attnxr.snapshot import Snapshot
 
 Of = Literal["encoding", "query", "key", "value", "contribution", "residual", "hidden"]
@@ -78,16 +78,6 @@ class Options:
                 f"vocab_layer={self.vocab_layer!r} with space={self.space!r} has no meaning: the {self.space}s belong "
                 f"to no layer. Expected vocab_layer='input', or a space of the heads: {', '.join(HEAD_SPACES)}."
             )
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """What is compared with the vocabulary of one layer."""
-
-    chosen: NDArray[np.intp]  # which of the queries' layers
-    queries: NDArray[np.float64]  # (layers, H, n, d), where the blocks are
-    place: NDArray[np.intp]  # which of the blocks' positions each position has
-    blocks: Blocks
 
 
 class Question:
@@ -170,8 +160,7 @@ class Question:
         self._at = encodings["text_position" if several else "position"].values.copy()
         self._check_tokens(encodings.attrs)
         self._lock = threading.Lock()
-        self._parts: dict[int, _Part] = {}
-        self._held: tuple[tuple[int, int], Block] | None = None  # the block that the last slice was taken from
+        self._parts: dict[int, Part] = {}
         self.coords: dict[str, Any] = {
             name: encodings.coords[name]
             for name in ("layer", *schema.TOKEN_COORDS, *schema.SEVERAL_TEXTS)
@@ -242,17 +231,24 @@ class Question:
                     "Dataset, encode them together, model.encode([text, text])."
                 )
 
-    def _part(self, layer: int) -> _Part:
-        if layer not in self._parts:
-            self._parts[layer] = self._make_part(layer)
-        return self._parts[layer]
+    @property
+    def slices(self) -> Slices:
+        """What slices of the distances to the whole vocabulary are computed from, and how."""
+        return Slices(self._options.metric, self._layers, self._heads, self._part)
 
-    def _make_part(self, layer: int) -> _Part:
+    @on_cpu()
+    def _part(self, layer: int) -> Part:
+        with self._lock:
+            if layer not in self._parts:
+                self._parts[layer] = self._make_part(layer)
+            return self._parts[layer]
+
+    def _make_part(self, layer: int) -> Part:
         chosen = np.flatnonzero(self._layers == layer)
-        queries = self._queries[chosen].astype(np.float64)
+        queries = self._queries if len(chosen) == len(self._queries) else self._queries[chosen]
         one_place = np.zeros(self.shape[2], np.intp)
         if self._options.space == "unembedding":
-            return _Part(chosen, queries, one_place, [(np.array([0]), self._vocabulary.unembedding)])
+            return Part(chosen, queries, one_place, [(np.array([0]), self._vocabulary.unembedding)])
         space: Arriving = self._options.space
         path = self._vocabulary.path(space, layer)
         if not self._options.positional and not self._vocabulary.can_leave_positions_out(layer):
@@ -264,17 +260,18 @@ class Question:
         for text in texts:
             self._vocabulary.check(space, layer, text)
         if path.name == "shared":
-            if self._options.positional:
+            if self._options.positional and space in TURNED:
+                queries = queries.astype(np.float64)
                 for i, ids in enumerate(self._texts):
                     here = self._text_id == i
                     queries[:, :, here] = path.turned_back(space, queries[:, :, here], self._at[here], len(ids))
-            return _Part(chosen, queries, one_place, path.blocks(space, torch.zeros(1, 1)))
+            return Part(chosen, queries, one_place, _on_cpu(path.blocks(space, torch.zeros(1, 1))))
         terms = torch.stack([texts[i].terms[place] for i, place in zip(self._text_id, self._at, strict=True)])
         if not self._options.positional:
             terms = torch.zeros_like(terms)
         # Positions of one term share one table, so that many texts cost no more than the longest of them.
         distinct, place = torch.unique(terms, dim=0, return_inverse=True)
-        return _Part(chosen, queries, place.numpy(), path.blocks(space, distinct))
+        return Part(chosen, queries, place.numpy(), _on_cpu(path.blocks(space, distinct)))
 
     def check(self) -> None:
         """Fail where the model is no longer the one that was asked.
@@ -292,71 +289,26 @@ class Question:
 
     def nearest(self, k: int, progress: Progress) -> Nearest:
         """Neighbours, own ranks and own distances of all the vectors, (L, H, n, …); see `attnxr.search.search`."""
-        found = Nearest(
-            ids=np.empty((*self.shape, k), np.int32),
-            distance=np.empty((*self.shape, k), np.float32),
-            own_rank=np.empty(self.shape, np.int32),
-            own_distance=np.empty(self.shape, np.float32),
-        )
+        found = Nearest.empty(self.shape, k)
         layers = np.unique(self._layers)
         for done, layer in enumerate(layers):
             part = self._part(int(layer))
             for i, (rows, load) in enumerate(part.blocks):
                 here = np.flatnonzero(np.isin(part.place, rows))
                 start, step = (done + i / len(part.blocks)) / len(layers), 1 / len(part.blocks) / len(layers)
-                answer = self._search(
+                answer = search.search(
                     load(),
-                    part.queries[:, :, here],
+                    part.queries if len(here) == len(part.place) else part.queries[:, :, here],
+                    self._heads,
                     np.searchsorted(rows, part.place[here]),
                     self._own[here],
                     k,
+                    self._options.metric,
                     lambda fraction, start=start, step=step: progress(start + step * fraction),  # type: ignore[misc]
                 )
-                for name in ("ids", "distance", "own_rank", "own_distance"):
-                    getattr(found, name)[np.ix_(part.chosen, np.arange(self.shape[1]), here)] = getattr(answer, name)
+                for whole, of_part in zip(found.arrays, answer.arrays, strict=True):
+                    whole[np.ix_(part.chosen, np.arange(self.shape[1]), here)] = of_part
         return found
-
-    def _search(
-        self,
-        block: Block,
-        queries: NDArray[np.float64],
-        place: NDArray[np.intp],
-        own: NDArray[np.int64],
-        k: int,
-        progress: Progress,
-    ) -> Nearest:
-        if self._options.space in HEAD_SPACES:
-            return search.search(block, queries, self._heads, place, own, k, self._options.metric, progress)
-        # All look into one vocabulary: for the search they are of as few heads as keep its threads busy.
-        layers, heads, *rest = queries.shape
-        groups = next(g for g in range(torch.get_num_threads(), 0, -1) if layers * heads % g == 0)
-        queries = queries.reshape(-1, groups, *rest)
-        found = search.search(block, queries, np.zeros(groups, np.intp), place, own, k, self._options.metric, progress)
-        return found.mapped(lambda array: array.reshape(layers, heads, *array.shape[2:]))
-
-    @on_cpu()
-    def distances(
-        self, layers: NDArray[np.intp], heads: NDArray[np.intp], position: int, entries: NDArray[np.intp]
-    ) -> NDArray[np.float32]:
-        """Distances at one position, for some layers, heads and entries: float32 (layers, heads, entries)."""
-        out = np.empty((len(layers), len(heads), len(entries)), np.float32)
-        for layer in np.unique(self._layers[layers]).tolist():
-            with self._lock:
-                part = self._part(layer)
-                place = part.place[position]
-                i = next(i for i, (rows, _) in enumerate(part.blocks) if place in rows)
-                if self._held is None or self._held[0] != (layer, i):
-                    self._held = (layer, i), part.blocks[i][1]()
-                block = self._held[1]
-            here = np.flatnonzero(self._layers[layers] == layer)
-            chosen = np.searchsorted(part.chosen, layers[here])
-            row = int(np.searchsorted(part.blocks[i][0], place))
-            for h, head in enumerate(heads):
-                queries = part.queries[chosen, head, position]
-                out[here, h] = search.distances(
-                    block, self._options.metric, int(self._heads[head]), queries, row, entries
-                )
-        return out
 
     def in_sequence(self, ids: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Whether vocabulary ids (L, H, n, k) occur in the text of their position."""
@@ -365,6 +317,11 @@ class Question:
             here = self._text_id == text
             found[:, :, here] = np.isin(ids[:, :, here], tokens)
         return found
+
+
+def _on_cpu(blocks: Blocks) -> Blocks:
+    """Blocks that are made on the CPU, whenever that is."""
+    return [(rows, on_cpu()(load)) for rows, load in blocks]
 
 
 def _whole(encodings: xr.Dataset, of: str) -> tuple[xr.Dataset, list[str]]:

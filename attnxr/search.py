@@ -1,14 +1,18 @@
 """Exact search: head vectors and vocabulary encodings in; neighbours, own ranks and distances out.
 
-The vocabulary passes by in tiles, so memory grows with the number of queries and with one tile, not with their
-product. Per tile and head there is one float32 matrix product, and one kernel that screens it; what the screen
-leaves open is computed in float64 (see `attnxr.kernels`). The answer is the exact one whatever the tile size and
-the number of threads.
+The work is cut into jobs: some queries of one head of the vocabulary, against all of its entries. A job's queries are
+few enough for its caches, and so for memory; a thread works on one job at a time, and jobs share nothing but what they
+read. What happens to a pair of a query and an entry is told in `attnxr.kernels`. The answer is the exact one, so it is
+the same to the bit whatever the jobs and the number of threads.
 """
 
-from collections.abc import Callable
+import math
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
 from typing import Literal
 
 import numpy as np
@@ -17,6 +21,7 @@ from numpy.typing import NDArray
 
 from attnxr import kernels
 from attnxr.blocks import Block
+from attnxr.simd import PANEL, QUERIES
 
 Metric = Literal["cosine", "euclidean", "dot", "centered_cosine"]
 METRICS: tuple[Metric, ...] = ("cosine", "euclidean", "dot", "centered_cosine")
@@ -28,11 +33,8 @@ _KIND = {
     "euclidean": kernels.EUCLIDEAN,
     "dot": kernels.DOT,
 }
-_TILE = 2048  # at most so many vocabulary entries are screened at once, and fewer where there are many queries:
-_TILE_BYTES = 1 << 25  # what the products of a tile may take
-# Entries that may be too close to the own token to tell, before a query is searched directly: so many, and one more for
-# each feature. The longer the vectors, the wider the error bound, and the nearer to each other all cosines.
-_TIED = 32
+_JOB = 1 << 17  # numbers of the queries of a job, 2 bytes each: they stay in a core's second cache
+_STEP = 1 << 30  # multiplications, a few milliseconds' worth, between two looks at whether the search was cancelled
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +54,20 @@ class Nearest:
     own_rank: NDArray[np.int32]
     own_distance: NDArray[np.float32]
 
-    def mapped(self, function: Callable[[NDArray], NDArray]) -> "Nearest":
-        """The same answer with a function applied to each of its arrays."""
-        return Nearest(*map(function, (self.ids, self.distance, self.own_rank, self.own_distance)))
+    @classmethod
+    def empty(cls, shape: tuple[int, ...], k: int) -> "Nearest":
+        """An answer of a shape (L, H, n), to be filled."""
+        return cls(
+            np.empty((*shape, k), np.int32),
+            np.empty((*shape, k), np.float32),
+            np.empty(shape, np.int32),
+            np.empty(shape, np.float32),
+        )
+
+    @property
+    def arrays(self) -> tuple[NDArray, ...]:
+        """All of it."""
+        return self.ids, self.distance, self.own_rank, self.own_distance
 
 
 def search(
@@ -85,7 +98,7 @@ def search(
     metric : str
         One of `METRICS`.
     progress : callable
-        Told the fraction done after each tile; what it raises ends the search.
+        Told the fraction done now and then, in this thread; what it raises ends the search within a moment.
 
     Returns
     -------
@@ -93,62 +106,144 @@ def search(
         Exact: the k smallest of all V distances computed in float64, in the order of (distance, id), and
         1 + the number of entries strictly nearer than the own token.
     """
-    layers, heads, positions, features = queries.shape
-    size = block.rows.shape[1]
-    n_queries = layers * positions
-    # One head's queries lie together, and in it one position's, which share the tables.
-    z = queries.transpose(1, 2, 0, 3).reshape(heads, n_queries, features).astype(np.float64)
-    query_place = np.repeat(place, layers)
-    own_ids = np.repeat(own, layers)
-    centre = block.mean if metric == "centered_cosine" else np.zeros_like(block.shift)
-    own_scale = block.scale_at(place, own)
-    states = [
-        _HeadState(
-            _KIND[metric],
-            z[h],
-            query_place,
-            own_ids,
-            np.repeat(own_scale, layers),
-            k,
-            _HeadBlock(block.rows[b], block.shift[b], block.offset[b], centre[b]),
-        )
-        for h, b in enumerate(block_heads)
-    ]
-    single = torch.stack([state.single for state in states])
-    n_places = block.shift.shape[1]
-    sides = torch.from_numpy(np.stack([np.concatenate([state.block.shift, state.offset]) for state in states]))
-    held = heads * (n_queries * 4 + 2 * n_places * 8)  # bytes for each entry of a tile
-    tile = kernels.RUN * min(max(1, _TILE_BYTES // (held * kernels.RUN)), _TILE // kernels.RUN)
-    buffer = torch.empty(heads, n_queries, tile)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for start in range(0, size, tile):
-            stop = min(start + tile, size)
-            scale = block.scale(slice(start, stop))
-            rows = block.rows[block_heads, start:stop]
-            turned = torch.from_numpy(rows).transpose(1, 2)
-            # All heads' products in one call, whose threads meet once; then a head is one thread's work.
-            out = buffer if stop - start == tile else None
-            products = torch.bmm(single, turned, out=out).numpy()
-            cross = torch.bmm(sides, turned.double()).numpy()
-            jobs = [
-                pool.submit(state.screen, start, rows[h], cross[h, :n_places], cross[h, n_places:], scale, products[h])
-                for h, state in enumerate(states)
-            ]
-            for job in jobs:
-                job.result()
-            progress(stop / size)
-        list(pool.map(lambda state: state.settle(block), states))
-
-    def by_layer(parts: list[NDArray], dtype: type) -> NDArray:
-        stacked = np.stack(parts).reshape(heads, positions, layers, *parts[0].shape[1:])
-        return np.ascontiguousarray(np.moveaxis(stacked, 2, 0), dtype)
-
-    return Nearest(
-        ids=by_layer([state.found_ids for state in states], np.int32),
-        distance=by_layer([state.found for state in states], np.float32),
-        own_rank=by_layer([state.own_rank for state in states], np.int32),
-        own_distance=by_layer([state.own_distance for state in states], np.float32),
+    layers, _, positions, features = queries.shape
+    places = np.arange(block.shift.shape[1])
+    centre = block.mean(places) if metric == "centered_cosine" else np.zeros_like(block.shift)
+    task = _Task(
+        block, block.scale(places), centre, queries, place, own, _KIND[metric], Nearest.empty(queries.shape[:3], k)
     )
+    order = np.argsort(place, kind="stable")  # queries that share a position's tables lie together
+    threads = torch.get_num_threads()
+    heads = np.unique(block_heads)
+    jobs = []
+    for b in heads.tolist():
+        sharing = np.flatnonzero(block_heads == b)
+        shape = positions, layers, len(sharing)
+        count = math.prod(shape)
+        size = min(_JOB // features, -(-count * len(heads) // threads))
+        size = QUERIES * max(1, -(-size // QUERIES))
+        for start in range(0, count, size):
+            position, layer, head = np.unravel_index(np.arange(start, min(start + size, count)), shape)
+            jobs.append(partial(task.run, b, (layer, sharing[head], order[position])))
+    _work(jobs, queries.size // features * block.rows.shape[1], threads, progress)
+    return task.found
+
+
+def _work(jobs: Sequence[Callable], pairs: int, threads: int, progress: Progress) -> None:
+    """Run jobs in threads; each tells how many of all the pairs it has done, and ends early when that returns False."""
+    cancelled = threading.Event()
+    told: SimpleQueue[int | BaseException] = SimpleQueue()
+
+    def tell(done: int) -> bool:
+        told.put(done)
+        return not cancelled.is_set()
+
+    def run(job: Callable) -> None:
+        try:
+            if not cancelled.is_set():
+                job(tell)
+        except BaseException as error:  # raised again by the thread that waits
+            told.put(error)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for job in jobs:
+            pool.submit(run, job)
+        try:
+            done = 0
+            while done < pairs:
+                news = told.get()
+                if isinstance(news, BaseException):
+                    raise news
+                done += news
+                progress(done / pairs)
+        finally:
+            cancelled.set()
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """What the jobs of a search have in common."""
+
+    block: Block
+    scale: NDArray[np.float64]  # (P, V)
+    centre: NDArray[np.float64]  # (heads, P, d)
+    queries: NDArray[np.floating]  # (L, H, n, d)
+    place: NDArray[np.intp]  # (n,)
+    own: NDArray[np.int64]  # (n,)
+    kind: int
+    found: Nearest
+
+    def run(self, head: int, which: tuple[NDArray[np.intp], ...], tell: Callable[[int], bool]) -> None:
+        """Answer for some queries, by their layer, head and position, that look into one head of the block."""
+        kind, k = self.kind, self.found.ids.shape[-1]
+        places, place = np.unique(self.place[which[2]], return_inverse=True)
+        entries = self._entries(head, places)
+        queries, columns, kappa = self._screened(head, entries, which, place)
+        found = kernels.nothing_found(k, len(place), len(entries.rows))
+        rows = self.block.screened.heads[head]
+        panels = len(rows.numbers)
+        step = max(1, _STEP // (PANEL * queries.z.size))
+        for first in range(0, panels, step):
+            last = min(first + step, panels)
+            kernels.screen(kind, kappa, entries, rows, columns, queries, first, last, found)
+            if last < panels and not tell(len(place) * PANEL * step):
+                return
+        ids, exact = np.empty((len(place), k), np.int32), np.empty((len(place), k))
+        kernels.settle(kind, entries, queries, found, ids, exact)
+        for whole, part in zip(self.found.arrays, (ids, exact, found.rank, queries.own_distance), strict=True):
+            whole[which] = part
+        tell(len(place) * (len(entries.rows) - PANEL * step * ((panels - 1) // step)))
+
+    def _entries(self, head: int, places: NDArray[np.intp]) -> kernels.Entries:
+        block, scale = self.block, self.scale
+        if len(places) < len(scale):
+            scale = scale[places]
+        return kernels.Entries(
+            block.rows[head], block.shift[head, places], scale, block.offset[head], self.centre[head, places]
+        )
+
+    def _screened(
+        self, head: int, entries: kernels.Entries, which: tuple[NDArray[np.intp], ...], place: NDArray[np.intp]
+    ) -> tuple[kernels.Queries, kernels.Columns, float]:
+        """The queries and columns as the screen knows them, and how much it leaves out of any: κ."""
+        z = self.queries[which].astype(np.float64) - entries.centre[place]
+        n, d = z.shape
+        own = self.own[which[2]]
+        own_distance, own_score, own_error = np.empty((3, n))
+        kernels.prepare(self.kind, entries, z, place, own, own_distance, own_score, own_error)
+        origin = np.zeros(d)
+        shift = entries.shift + self.block.row_mean[head]  # the screen's rows are less their mean
+        offset = entries.offset - (entries.centre if entries.centre.any() else origin[None])
+        vectors = kernels.quantised(z, origin)
+        columns = kernels.Columns(
+            kernels.quantised(shift, origin), kernels.quantised(offset, origin), np.einsum("pf,pf->p", shift, offset)
+        )
+        with np.errstate(all="ignore"):  # what is beyond float32 stays open
+
+            def scaled(numbers: NDArray[np.float64]) -> NDArray[np.float32]:
+                return (numbers / vectors.unit).astype(np.float32)
+
+            def inner(column: NDArray[np.float64]) -> NDArray[np.float32]:
+                return scaled(np.einsum("qf,qf->q", z, column[place if len(column) > 1 else np.zeros_like(place)]))
+
+            rounded = 8 * (d + 16) * 2.0**-53 * vectors.size**2 if self.kind == kernels.EUCLIDEAN else np.zeros(n)
+            queries = kernels.Queries(
+                z=z,
+                place=place,
+                own=own,
+                own_distance=own_distance,
+                numbers=vectors.numbers,
+                size=scaled(vectors.size),
+                noise=scaled(rounded),
+                inverse=scaled(np.ones(n)),
+                shift=inner(shift),
+                offset=inner(offset),
+                own_low=np.nextafter(scaled(own_score - own_error), np.float32(-np.inf)),
+                own_high=np.nextafter(scaled(own_score + own_error), np.float32(np.inf)),
+            )
+        every = (vectors, columns.shift, columns.offset)
+        shares = [part.residual[part.size > 0] / part.size[part.size > 0] for part in every]
+        return queries, columns, float(np.concatenate(shares).max(initial=0))
 
 
 def distances(
@@ -173,113 +268,10 @@ def distances(
     float32 array (m, v)
         Each the same number, to the bit, that `search` reports for it.
     """
-    centre = np.zeros(queries.shape[1])
-    if metric == "centered_cosine":
-        centre = block.mean[head, place]
-    rows, scale = block.rows[head, entries], block.scale_at(np.full_like(entries, place), entries)
+    here = np.array([place])
+    centre = block.mean(here)[head] if metric == "centered_cosine" else np.zeros((1, queries.shape[1]))
+    whole = kernels.Entries(block.rows[head], block.shift[head, here], block.scale(here), block.offset[head], centre)
     out = np.empty((len(queries), len(entries)), np.float32)
     for z, row in zip(queries.astype(np.float64), out, strict=True):
-        kernels.distances(_KIND[metric], z, centre, rows, block.shift[head, place], scale, block.offset[head], row)
+        kernels.distances(_KIND[metric], z[None] - centre, whole, entries, row)
     return out
-
-
-@dataclass(frozen=True, eq=False)
-class _HeadBlock:
-    """One head of a block."""
-
-    rows: NDArray[np.float32]  # (V, d)
-    shift: NDArray[np.float64]  # (P, d)
-    offset: NDArray[np.float64]  # (d,)
-    centre: NDArray[np.float64]  # (P, d)
-
-
-class _HeadState:
-    """One head's queries and what is known of their neighbours so far."""
-
-    def __init__(
-        self,
-        kind: int,
-        z: NDArray[np.float64],
-        place: NDArray[np.intp],
-        own_ids: NDArray[np.int64],
-        own_scale: NDArray[np.float64],
-        k: int,
-        block: _HeadBlock,
-    ):
-        n = len(z)
-        self.kind, self.z, self.place, self.block = kind, z, place, block
-        centred = z - block.centre[place]
-        self.offset = block.offset - block.centre  # (P, d)
-        self.shift_square = np.einsum("pf,pf->p", block.shift, block.shift)
-        self.shift_offset = np.einsum("pf,pf->p", block.shift, self.offset)
-        self.offset_square = np.einsum("pf,pf->p", self.offset, self.offset)
-        self.z_norm = np.linalg.norm(centred, axis=1)
-        self.overflow = ~((self.z_norm > kernels.SMALL) & (self.z_norm < kernels.LARGE))
-        centred[self.overflow] = 0  # these are searched directly
-        self.single = torch.from_numpy(centred.astype(np.float32))
-        with np.errstate(over="ignore"):  # the tables know how large s and c are
-            self.z_shift = np.einsum("qf,qf->q", centred, block.shift[place]).astype(np.float32)
-            self.z_offset = np.einsum("qf,qf->q", centred, self.offset[place]).astype(np.float32)
-        own = [
-            (kind, z[q], block.centre[p], block.rows[v], block.shift[p], own_scale[q], block.offset)
-            for q, (p, v) in enumerate(zip(place, own_ids, strict=True))
-        ]
-        self.own_distance = np.array([kernels.distance(*arguments) for arguments in own])
-        self.own_score = np.array([kernels.score(*arguments) for arguments in own])
-        capacity = 4 * k + 64
-        self.heap = np.full((n, k), np.inf)
-        self.ids = np.empty((n, capacity), np.int32)
-        self.lows = np.empty((n, capacity))
-        self.count = np.zeros(n, np.int64)
-        self.nearer = np.zeros(n, np.int64)
-        self.tied_ids = np.empty((n, _TIED + z.shape[1]), np.int32)
-        self.tied = np.zeros(n, np.int64)
-        self.found_ids = np.empty((n, k), np.int64)
-        self.found = np.empty((n, k))
-        self.own_rank = np.empty(n, np.int64)
-
-    def screen(
-        self,
-        start: int,
-        rows: NDArray[np.float32],
-        cross: NDArray[np.float64],
-        rows_offset: NDArray[np.float64],
-        scale: NDArray[np.float64],
-        products: NDArray[np.float32],
-    ) -> None:
-        runs = -(-len(rows) // kernels.RUN)
-        B, C, E = (np.empty(scale.shape, np.float32) for _ in range(3))
-        R, S = (np.empty((len(scale), runs)) for _ in range(2))
-        kernels.tables(
-            self.kind, rows.shape[1], kernels.squares(rows), cross, rows_offset, scale,
-            self.shift_square, self.shift_offset, self.offset_square, B, C, E, R, S,
-        )  # fmt: skip
-        kernels.screen(
-            start, products, self.place, B, C, E, R, S,
-            self.z_shift, self.z_offset, self.z_norm, self.own_score,
-            self.heap, self.ids, self.lows, self.count, self.nearer, self.tied_ids, self.tied, self.overflow,
-        )  # fmt: skip
-
-    def settle(self, block: Block) -> None:
-        here = self.block
-        kernels.compact(self.ids, self.lows, self.count, self.heap)
-        self.count[self.overflow] = self.tied[self.overflow] = 0
-        kernels.settle(
-            self.kind, self.z, here.centre, self.place, here.rows, here.shift, here.offset, self.own_distance,
-            self.ids, self._scales(block, self.ids, self.count), self.count, self.nearer,
-            self.tied_ids, self._scales(block, self.tied_ids, self.tied), self.tied,
-            self.found_ids, self.found, self.own_rank,
-        )  # fmt: skip
-        everything = np.arange(len(here.rows))
-        for q in np.flatnonzero(self.overflow):
-            p = self.place[q]
-            self.own_rank[q] = kernels.search_directly(
-                self.kind, self.z[q], here.centre[p], here.rows, here.shift[p],
-                block.scale_at(np.full_like(everything, p), everything), here.offset, self.own_distance[q],
-                self.found_ids[q], self.found[q],
-            )  # fmt: skip
-
-    def _scales(self, block: Block, ids: NDArray[np.int32], count: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Scales of the first `count` ids of each query, end to end."""
-        held = np.arange(ids.shape[1]) < count[:, None]
-        return block.scale_at(np.repeat(self.place, count), ids[held])

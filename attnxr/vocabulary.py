@@ -179,7 +179,8 @@ class Vocabulary:
     def unembedding(self) -> Block:
         """The output embeddings of the whole vocabulary, a block of one head and position; see `output_weight`."""
         weight = self.output_weight()
-        return Block.plain(self.tables.get(("unembedding",), lambda: weight.to("cpu", torch.float32)[None].numpy()))
+        rows = self.tables.get(("unembedding",), lambda: weight.to("cpu", torch.float32)[None].numpy())
+        return Block.plain(rows, self.tables, ("unembedding",))
 
     def output_weight(self) -> Tensor:
         """The output embeddings of the whole vocabulary, (V, D) as the model holds them.

@@ -23,11 +23,13 @@ ORDER = [
     "window",
     "capture",
     "heads",
+    "tables",
+    "simd",
     "kernels",
     "blocks",
     "search",
+    "slices",
     "lazy",
-    "tables",
     "arrival",
     "rotary",
     "paths",
@@ -46,7 +48,9 @@ ORDER = [
 """Data flows down this list, so that a file may import what stands above it."""
 HEAVY = ["torch", "transformers", "panel", "holoviews", "bokeh", "numba", "xarray", "numpy", "dask"]
 FORBIDDEN = {
-    "kernels": {"xarray", "transformers", "panel"},
+    "simd": {"xarray", "torch", "transformers", "panel"},
+    "kernels": {"xarray", "torch", "transformers", "panel"},
+    "slices": {"xarray", "transformers", "panel"},
     "search": {"xarray", "transformers", "panel"},
     "plots": {"panel", "torch", "transformers"},
 }

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import pickle
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -10,7 +14,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from attnxr import arrival, kernels, paths, window
+from attnxr import arrival, kernels, lazy, paths, window
+from attnxr.errors import InputError
 from tests import oracles
 from tests.cases import Case, true_distances
 
@@ -53,12 +58,12 @@ def test_nothing_is_computed_before_a_slice_is_asked_for(tiny: Case) -> None:
     for each in (dist, dist.distance):
         assert "distance" in repr(each)
         assert "distance" in each._repr_html_()
-    lazy = dist.distance.sel(layer=2, position=[1, 3]).isel(vocab=slice(5, 9)).isel(head=-1)
-    assert lazy.shape == (2, 4)
+    some = dist.distance.sel(layer=2, position=[1, 3]).isel(vocab=slice(5, 9)).isel(head=-1)
+    assert some.shape == (2, 4)
     assert dist.distance.sel(vocab_token=tiny.model.vocabulary.token[7]).ndim == 3
     assert dist.isel(layer=1).copy(deep=False).rename(distance="far").far.ndim == 3
     with pytest.raises(Computed):
-        lazy.load()
+        some.load()
 
 
 @pytest.mark.usefixtures("inaccessible", "dask_refuses")
@@ -183,3 +188,36 @@ def test_later_changes_of_the_encodings_do_not_reach_it(tiny: Case) -> None:
     unchanged = tiny.model.distances(tiny.enc, "euclidean").distance
     chosen = {"layer": 0, "head": 0, "position": 1}
     np.testing.assert_array_equal(dist.isel(chosen), unchanged.isel(chosen))
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "centered_cosine"])
+def test_processes_compute_the_same_numbers(tiny: Case, metric: Any) -> None:
+    dist = tiny.model.distances(tiny.enc, metric, vocab_layer="same")
+    chunked = dist.chunk({"layer": 1, "vocab": 90}).distance
+    with dask.config.set(scheduler="processes", num_workers=2):
+        found = chunked.compute()
+    np.testing.assert_array_equal(found, dist.distance)
+
+
+def test_what_is_pickled_holds_no_weights_and_serves_while_the_distances_live(minilm: Case) -> None:
+    dist = minilm.model.distances(minilm.enc).distance
+    expected = dist.isel(layer=5, head=3, position=2).values
+    pickled = pickle.dumps(dist.variable)
+    assert len(pickled) < 2000
+    other = pickle.loads(pickled)
+    np.testing.assert_array_equal(other[5, 3, 2], expected)
+    assert len(pickle.dumps(other)) < 2000  # passed on as it came
+    folder = Path(re.search(rb"/[^\0]*attnxr-distances-\w+", pickled).group().decode())
+    assert {file.suffix for file in folder.iterdir()} == {".npy", ".json"}
+    del dist, other
+    gc.collect()
+    assert not folder.exists()
+    lazy._opened.cache_clear()
+    with pytest.raises(InputError, match="whose tables, in .*, are gone"):
+        pickle.loads(pickled)
+
+
+def test_a_deep_copy_computes_nothing(tiny: Case, inaccessible: None) -> None:
+    dist = tiny.model.distances(tiny.enc)
+    with pytest.raises(Computed):
+        dist.copy(deep=True).distance.load()

@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from attnxr import search
 from attnxr.blocks import Block
+from attnxr.tables import Tables
 from tests import oracles
 
 TIE = 1e-12  # both sides compute in float64 from the same numbers
@@ -25,11 +26,12 @@ class Vocabulary(Block):
 
     scales: np.ndarray  # (P, V)
 
-    def scale(self, entries: slice) -> np.ndarray:
-        return self.scales[:, entries]
+    def scale(self, places: np.ndarray) -> np.ndarray:
+        return self.scales[places]
 
-    def scale_at(self, places: np.ndarray, entries: np.ndarray) -> np.ndarray:
-        return self.scales[places, entries]
+    def mean(self, places: np.ndarray) -> np.ndarray:
+        every = [[self.vectors(head, place).mean(axis=0) for place in places] for head in range(len(self.rows))]
+        return np.array(every)
 
     def vectors(self, head: int, place: int) -> np.ndarray:
         """What the definition says u is: (V, d)."""
@@ -41,7 +43,7 @@ def plain(rows: np.ndarray) -> Vocabulary:
     """(head, V, d) encodings that are the rows themselves, at a single position."""
     heads, size, features = rows.shape
     zeros = np.zeros((heads, features))
-    return Vocabulary(rows.astype(np.float32), zeros[:, None], zeros, np.ones((1, size)))
+    return Vocabulary(rows.astype(np.float32), zeros[:, None], zeros, Tables(1 << 40), 0, np.ones((1, size)))
 
 
 def random_vocabulary(heads: int, places: int, size: int, features: int, seed: int) -> Vocabulary:
@@ -50,6 +52,8 @@ def random_vocabulary(heads: int, places: int, size: int, features: int, seed: i
         rng.normal(size=(heads, size, features)).astype(np.float32),
         rng.normal(size=(heads, places, features)),
         rng.normal(size=(heads, features)),
+        Tables(1 << 40),
+        0,
         rng.uniform(0.5, 2, size=(places, size)),
     )
 
@@ -132,7 +136,7 @@ def test_is_exact_far_from_the_origin(metric: str) -> None:
     rng = np.random.default_rng(2)
     rows = rng.normal(size=(1, 3000, 8)).astype(np.float32)
     offset = np.full((1, 8), 1e6)
-    vocabulary = Vocabulary(rows, np.zeros((1, 1, 8)), offset, np.ones((1, 3000)))
+    vocabulary = Vocabulary(rows, np.zeros((1, 1, 8)), offset, Tables(1 << 40), 0, np.ones((1, 3000)))
     queries = (offset + rng.normal(size=(2, 1, 4, 8))).astype(np.float32)
     check(vocabulary, queries, [0] * 4, [5, 6, 7, 8], 15, metric)
 
