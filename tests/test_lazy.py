@@ -213,7 +213,7 @@ def test_what_is_pickled_holds_no_weights_and_serves_while_the_distances_live(mi
     gc.collect()
     assert not folder.exists()
     lazy._opened.cache_clear()
-    with pytest.raises(InputError, match="whose tables, in .*, are gone"):
+    with pytest.raises(InputError, match=r"whose tables, in .*, are gone"):
         pickle.loads(pickled)
 
 
