@@ -30,7 +30,7 @@ def _head(*dims: str) -> tuple[str, ...]:
     return ("layer", "head", "position", *dims)
 
 
-_ALIASES: dict[Any, str] = {"kv_head": "head", "key_feature": "feature"}
+_ALIASES: dict[Any, str] = {"kv_head": "head", "other_kv_head": "other_head", "key_feature": "feature"}
 _KV = ("layer", "kv_head", "position", "feature")
 
 TOKEN_COORDS: dict[str, Spec] = {
@@ -80,6 +80,17 @@ SEQUENCE_DISTANCES: dict[str, Spec] = {
     "distance": Spec(_head("other_position"), "float32", "distance between the encodings of two positions"),
     "other_token": Spec(("other_position",), "str", "token at the other position"),
     "other_text": Spec(("other_position",), "str", "what it stands for"),
+}
+TRAJECTORIES: dict[str, Spec] = {
+    "own_rank": Spec(_head(), "int32", "1 + the number of vocabulary entries strictly nearer than the own token"),
+    "own_quantile": Spec(_head(), "float64", "share of the other vocabulary entries that are strictly nearer"),
+    "own_similarity": Spec(_head(), "float32", "similarity to the own token: the larger, the nearer"),
+    "best_head": Spec(("layer", "position"), "int64", "head with the smallest own rank"),
+    "best_own_rank": Spec(("layer", "position"), "int32", "its own rank"),
+    "median_own_rank": Spec(("layer", "position"), "float64", "median of the own rank over heads"),
+    "stream_own_rank": Spec(("layer", "position"), "int32", "own rank in the residual stream"),
+    "stream_own_quantile": Spec(("layer", "position"), "float64", "own quantile in the residual stream"),
+    "stream_own_similarity": Spec(("layer", "position"), "float32", "own similarity in the residual stream"),
 }
 
 
