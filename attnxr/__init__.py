@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attnxr.analysis.overlap import overlap
     from attnxr.analysis.sequence import sequence_distances
     from attnxr.analysis.trajectories import trajectories
     from attnxr.dashboard import explore
@@ -28,6 +29,7 @@ __all__ = [
     "UnsupportedModelError",
     "explore",
     "load_model",
+    "overlap",
     "sequence_distances",
     "trajectories",
 ]
@@ -39,6 +41,7 @@ _HOMES = {
     "explore": "attnxr.dashboard",
     "sequence_distances": "attnxr.analysis.sequence",
     "trajectories": "attnxr.analysis.trajectories",
+    "overlap": "attnxr.analysis.overlap",
 }
 
 

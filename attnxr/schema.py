@@ -92,6 +92,20 @@ TRAJECTORIES: dict[str, Spec] = {
     "stream_own_quantile": Spec(("layer", "position"), "float64", "own quantile in the residual stream"),
     "stream_own_similarity": Spec(("layer", "position"), "float32", "own similarity in the residual stream"),
 }
+CONSECUTIVE_OVERLAP: dict[str, Spec] = {
+    "overlap": Spec(_head(), "float64", "share of the nearest tokens that were among those one layer before"),
+    "previous_layer": Spec(("layer",), "int64", "the layer before, of those that are there"),
+}
+LAYER_OVERLAP: dict[str, Spec] = {
+    "overlap": Spec(
+        ("layer", "other_layer", "head", "position"), "float64", "share of the nearest tokens that two layers have both"
+    ),
+}
+HEAD_OVERLAP: dict[str, Spec] = {
+    "overlap": Spec(
+        ("layer", "head", "other_head", "position"), "float64", "share of the nearest tokens that two heads have both"
+    ),
+}
 
 
 def without_heads(specs: dict[str, Spec]) -> dict[str, Spec]:
