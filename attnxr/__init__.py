@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attnxr.analysis.origins import origins
     from attnxr.analysis.overlap import overlap
     from attnxr.analysis.sequence import sequence_distances
     from attnxr.analysis.trajectories import trajectories
@@ -29,6 +30,7 @@ __all__ = [
     "UnsupportedModelError",
     "explore",
     "load_model",
+    "origins",
     "overlap",
     "sequence_distances",
     "trajectories",
@@ -42,6 +44,7 @@ _HOMES = {
     "sequence_distances": "attnxr.analysis.sequence",
     "trajectories": "attnxr.analysis.trajectories",
     "overlap": "attnxr.analysis.overlap",
+    "origins": "attnxr.analysis.origins",
 }
 
 

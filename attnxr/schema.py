@@ -106,6 +106,14 @@ HEAD_OVERLAP: dict[str, Spec] = {
         ("layer", "head", "other_head", "position"), "float64", "share of the nearest tokens that two heads have both"
     ),
 }
+ORIGINS: dict[str, Spec] = {
+    "origin": Spec(_head(), "str", "what the nearest token is: own, other (token of the text) or neither"),
+    "origin_position": Spec(_head(), "int64", "position where the nearest token stands in the text; -1 for neither"),
+    "origin_attention": Spec(_head(), "float32", "attention that the head paid there; NaN for neither"),
+    "own_share": Spec(("layer", "head"), "float64", "share of positions whose nearest token is the own one"),
+    "other_share": Spec(("layer", "head"), "float64", "share of positions whose nearest token is another of the text"),
+    "neither_share": Spec(("layer", "head"), "float64", "share of positions whose nearest token is not in the text"),
+}
 
 
 def without_heads(specs: dict[str, Spec]) -> dict[str, Spec]:

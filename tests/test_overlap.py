@@ -13,7 +13,6 @@ import attnxr
 from attnxr.errors import InputError
 from tests.cases import Case
 
-
 BETWEEN = ("consecutive", "layers", "heads")
 
 
