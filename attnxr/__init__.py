@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attnxr.analysis.origins import origins
     from attnxr.analysis.overlap import overlap
-    from attnxr.analysis.sequence import sequence_distances
+    from attnxr.analysis.sequence import sequence_distances, sequence_neighbors
     from attnxr.analysis.trajectories import trajectories
     from attnxr.dashboard import explore
     from attnxr.errors import (
@@ -33,6 +33,7 @@ __all__ = [
     "origins",
     "overlap",
     "sequence_distances",
+    "sequence_neighbors",
     "trajectories",
 ]
 
@@ -42,6 +43,7 @@ _HOMES = {
     "load_model": "attnxr.model",
     "explore": "attnxr.dashboard",
     "sequence_distances": "attnxr.analysis.sequence",
+    "sequence_neighbors": "attnxr.analysis.sequence",
     "trajectories": "attnxr.analysis.trajectories",
     "overlap": "attnxr.analysis.overlap",
     "origins": "attnxr.analysis.origins",

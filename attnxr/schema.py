@@ -81,6 +81,12 @@ SEQUENCE_DISTANCES: dict[str, Spec] = {
     "other_token": Spec(("other_position",), "str", "token at the other position"),
     "other_text": Spec(("other_position",), "str", "what it stands for"),
 }
+SEQUENCE_NEIGHBORS: dict[str, Spec] = {
+    "neighbor_position": Spec(_head("rank"), "int64", "position of the neighbour"),
+    "neighbor": Spec(_head("rank"), "str", "token that stands there"),
+    "neighbor_text": Spec(_head("rank"), "str", "what it stands for"),
+    "distance": Spec(_head("rank"), "float32", "its distance, ascending with rank"),
+}
 TRAJECTORIES: dict[str, Spec] = {
     "own_rank": Spec(_head(), "int32", "1 + the number of vocabulary entries strictly nearer than the own token"),
     "own_quantile": Spec(_head(), "float64", "share of the other vocabulary entries that are strictly nearer"),
