@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from attnxr.analysis.overlap import overlap
     from attnxr.analysis.sequence import sequence_distances, sequence_neighbors
     from attnxr.analysis.trajectories import trajectories
+    from attnxr.analysis.words import words
     from attnxr.dashboard import explore
     from attnxr.errors import (
         AttnxrError,
@@ -35,6 +36,7 @@ __all__ = [
     "sequence_distances",
     "sequence_neighbors",
     "trajectories",
+    "words",
 ]
 
 _HOMES = {
@@ -47,6 +49,7 @@ _HOMES = {
     "trajectories": "attnxr.analysis.trajectories",
     "overlap": "attnxr.analysis.overlap",
     "origins": "attnxr.analysis.origins",
+    "words": "attnxr.analysis.words",
 }
 
 

@@ -120,6 +120,15 @@ ORIGINS: dict[str, Spec] = {
     "other_share": Spec(("layer", "head"), "float64", "share of positions whose nearest token is another of the text"),
     "neither_share": Spec(("layer", "head"), "float64", "share of positions whose nearest token is not in the text"),
 }
+WORD_COORDS: dict[str, Spec] = {
+    "word": Spec(("word",), "int64", "place of the word, 0-based; runs on where several texts lie end to end"),
+    "word_text": Spec(("word",), "str", "the word as the text writes it"),
+    "char_start": Spec(("word",), "int64", "first character of the word in its text; -1 where it has none"),
+    "char_end": Spec(("word",), "int64", "one past its last character; -1 where it has none"),
+    "n_tokens": Spec(("word",), "int64", "how many tokens it has"),
+    "text_id": Spec(("word",), "int64", "which of the texts the word belongs to, 0-based"),
+    "text_word": Spec(("word",), "int64", "place of the word in its text, as the tokenizer counts"),
+}
 
 
 def without_heads(specs: dict[str, Spec]) -> dict[str, Spec]:

@@ -127,6 +127,9 @@ def test_selecting_before_equals_selecting_after(roberta: Case) -> None:
     xr.testing.assert_identical(attnxr.origins(near.isel(layer=1), roberta.enc), whole.isel(layer=1))
     same = attnxr.origins(near.isel(head=[1]), roberta.enc.isel(head=[3, 1]))
     xr.testing.assert_identical(same, whole.isel(head=[1]))
+    chosen = {"layer": 1, "head": 2, "position": 3}
+    same = attnxr.origins(near.isel(chosen), roberta.enc.isel(chosen))
+    xr.testing.assert_identical(same[of_each], whole.isel(chosen)[of_each])
 
 
 def test_the_stream_has_origins_without_heads(roberta: Case) -> None:
@@ -145,7 +148,8 @@ def test_what_does_not_belong_together_is_refused(roberta: Case) -> None:
     wrong = [
         ((enc,), "neighbor_id"),
         ((near, near), "attention"),
-        ((near, enc.isel(layer=1)), "dimensions"),
+        ((near, enc.isel(layer=1)), "layer 0"),
+        ((near, enc.isel(layer=1, drop=True)), "layer"),
         ((near, enc.isel(layer=[0])), "layer 1"),
         ((near, enc.isel(position=slice(3))), "position 3"),
         ((near, enc.isel(key_position=[0, 1])), "key_position"),

@@ -145,17 +145,23 @@ def attention(given: Given, encodings: xr.Dataset, name: str = "encodings") -> N
             f"Leave {name} out."
         )
     same_texts(given.near, encodings, f"The neighbours and {name}")
+    weights = encodings["attention"]
+    dims = ("layer", "head", "position")
+    missing = [dim for dim in dims if dim not in weights.coords]
+    if missing:
+        raise InputError(f"{name} has no coordinate {missing[0]!r}. Expected what Model.encode returns.")
+    weights = weights.expand_dims([dim for dim in dims if dim not in weights.dims]).transpose(*dims, "key_position")
     chosen = {}
-    for dim in ("layer", "head", "position"):
-        asked, there = given.near[dim].values.tolist(), encodings[dim].values.tolist()
-        missing = sorted(set(asked) - set(there))
-        if missing:
+    for dim in dims:
+        asked, there = given.near[dim].values.tolist(), weights[dim].values.tolist()
+        left_out = sorted(set(asked) - set(there))
+        if left_out:
             raise InputError(
-                f"The neighbours have {dim} {missing[0]}, and {name} only {there!s:.80}. Give all that Model.encode "
+                f"The neighbours have {dim} {left_out[0]}, and {name} only {there!s:.80}. Give all that Model.encode "
                 "returned."
             )
         chosen[dim] = [there.index(label) for label in asked]
-    return encodings["attention"].isel(chosen).values
+    return weights.isel(chosen).values
 
 
 def key_tokens(encodings: xr.Dataset, name: str = "encodings") -> xr.Dataset:
@@ -177,7 +183,7 @@ def key_tokens(encodings: xr.Dataset, name: str = "encodings") -> xr.Dataset:
 
 
 def _check_attention(encodings: xr.Dataset, name: str) -> None:
-    schema.validate(encodings, schema.ENCODINGS, required=("layer", "head", "position"))
+    schema.validate(encodings, {})
     if "attention" not in encodings:
         raise InputError(
             f"{name} has no attention, as where several texts are encoded at once. Leave it out, or encode one text."
