@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attnxr.analysis.comparison import compare
     from attnxr.analysis.origins import origins
     from attnxr.analysis.overlap import overlap
     from attnxr.analysis.sequence import sequence_distances, sequence_neighbors
@@ -29,6 +30,7 @@ __all__ = [
     "ModelNotFoundError",
     "TextTooLongError",
     "UnsupportedModelError",
+    "compare",
     "explore",
     "load_model",
     "origins",
@@ -50,6 +52,7 @@ _HOMES = {
     "overlap": "attnxr.analysis.overlap",
     "origins": "attnxr.analysis.origins",
     "words": "attnxr.analysis.words",
+    "compare": "attnxr.analysis.comparison",
 }
 
 

@@ -129,6 +129,17 @@ WORD_COORDS: dict[str, Spec] = {
     "text_id": Spec(("word",), "int64", "which of the texts the word belongs to, 0-based"),
     "text_word": Spec(("word",), "int64", "place of the word in its text, as the tokenizer counts"),
 }
+COMPARISON: dict[str, Spec] = {
+    "other_position": Spec(("position",), "int64", "position in b of the token that is at `position` in a"),
+    "own_rank_difference": Spec(_head(), "int32", "own rank in b less own rank in a"),
+    "own_distance_difference": Spec(_head(), "float32", "own distance in b less own distance in a"),
+    "overlap": Spec(_head(), "float64", "share of the n nearest tokens that a and b have both"),
+    "rbo": Spec(_head(), "float64", "rank-biased overlap of the n nearest tokens, extrapolated"),
+    "attention_difference": Spec(_head("key_position"), "float32", "attention in b less attention in a"),
+    "attention_distance": Spec(_head(), "float64", "total variation between the attention in a and in b"),
+    "key_token": Spec(("key_position",), "str", "token that is attended"),
+    "other_key_position": Spec(("key_position",), "int64", "position in b of the token that is attended"),
+}
 
 
 def without_heads(specs: dict[str, Spec]) -> dict[str, Spec]:
