@@ -7,7 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnxr.analysis.sequence import sequence_distances
+    from attnxr.analysis.comparison import compare
+    from attnxr.analysis.origins import origins
+    from attnxr.analysis.overlap import overlap
+    from attnxr.analysis.sequence import sequence_distances, sequence_neighbors
+    from attnxr.analysis.trajectories import trajectories
+    from attnxr.analysis.words import words
     from attnxr.dashboard import explore
     from attnxr.errors import (
         AttnxrError,
@@ -25,9 +30,15 @@ __all__ = [
     "ModelNotFoundError",
     "TextTooLongError",
     "UnsupportedModelError",
+    "compare",
     "explore",
     "load_model",
+    "origins",
+    "overlap",
     "sequence_distances",
+    "sequence_neighbors",
+    "trajectories",
+    "words",
 ]
 
 _HOMES = {
@@ -36,6 +47,12 @@ _HOMES = {
     "load_model": "attnxr.model",
     "explore": "attnxr.dashboard",
     "sequence_distances": "attnxr.analysis.sequence",
+    "sequence_neighbors": "attnxr.analysis.sequence",
+    "trajectories": "attnxr.analysis.trajectories",
+    "overlap": "attnxr.analysis.overlap",
+    "origins": "attnxr.analysis.origins",
+    "words": "attnxr.analysis.words",
+    "compare": "attnxr.analysis.comparison",
 }
 
 

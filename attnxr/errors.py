@@ -1,5 +1,10 @@
 """The errors a user can meet. Each message says what was given, what was expected and what to do next."""
 
+from collections.abc import Sequence
+from typing import TypeVar
+
+_T = TypeVar("_T", bound=str)
+
 
 class AttnxrError(Exception):
     """Base of every error that attnxr raises on purpose."""
@@ -19,3 +24,10 @@ class ModelNotFoundError(AttnxrError, OSError):
 
 class UnsupportedModelError(AttnxrError):
     """The model cannot be looked into, so that no number about it would be right."""
+
+
+def choice(option: str, value: _T, allowed: Sequence[str]) -> _T:
+    """Check one option's value; raises InputError with the values that are allowed."""
+    if not isinstance(value, str) or value not in allowed:
+        raise InputError(f"{option}={value!r} was given; expected one of {', '.join(map(repr, allowed))}.")
+    return value

@@ -14,11 +14,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from attnxr import capture, checks, schema
-from attnxr.errors import InputError, TextTooLongError
+from attnxr.errors import InputError, TextTooLongError, choice
 from attnxr.interface import on_cpu
 from attnxr.lazy import lazy_variable
 from attnxr.loading import Weights, load
-from attnxr.question import Of, Options, Question, Space, VocabLayer, choice
+from attnxr.question import Of, Options, Question, Space, VocabLayer
 from attnxr.search import Metric, Nearest, Progress
 from attnxr.snapshot import Snapshot, take
 from attnxr.tokens import Tokens, VocabularyTokens, tokenize

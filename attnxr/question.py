@@ -2,9 +2,8 @@
 
 import json
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from attnxr import schema, search
 from attnxr.arrival import Arriving, read
-from attnxr.errors import InputError, UnsupportedModelError
+from attnxr.errors import InputError, UnsupportedModelError, choice
 from attnxr.heads import contributions
 from attnxr.interface import on_cpu
 from attnxr.paths import TURNED, Blocks
@@ -29,15 +28,6 @@ HEAD_VECTORS: tuple[Of, ...] = ("encoding", "query", "key", "value")
 HEAD_SPACES: tuple[Space, ...] = ("value", "key", "query")
 STREAM_VECTORS: tuple[Of, ...] = ("contribution", "residual", "hidden")
 STREAM_SPACES: tuple[Space, ...] = ("embedding", "unembedding")
-
-_T = TypeVar("_T", bound=str)
-
-
-def choice(option: str, value: _T, allowed: Sequence[str]) -> _T:
-    """Check one option's value; raises InputError with the values that are allowed."""
-    if not isinstance(value, str) or value not in allowed:
-        raise InputError(f"{option}={value!r} was given; expected one of {', '.join(map(repr, allowed))}.")
-    return value
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,7 @@ def _head(*dims: str) -> tuple[str, ...]:
     return ("layer", "head", "position", *dims)
 
 
-_ALIASES: dict[Any, str] = {"kv_head": "head", "key_feature": "feature"}
+_ALIASES: dict[Any, str] = {"kv_head": "head", "other_kv_head": "other_head", "key_feature": "feature"}
 _KV = ("layer", "kv_head", "position", "feature")
 
 TOKEN_COORDS: dict[str, Spec] = {
@@ -80,6 +80,65 @@ SEQUENCE_DISTANCES: dict[str, Spec] = {
     "distance": Spec(_head("other_position"), "float32", "distance between the encodings of two positions"),
     "other_token": Spec(("other_position",), "str", "token at the other position"),
     "other_text": Spec(("other_position",), "str", "what it stands for"),
+}
+SEQUENCE_NEIGHBORS: dict[str, Spec] = {
+    "neighbor_position": Spec(_head("rank"), "int64", "position of the neighbour"),
+    "neighbor": Spec(_head("rank"), "str", "token that stands there"),
+    "neighbor_text": Spec(_head("rank"), "str", "what it stands for"),
+    "distance": Spec(_head("rank"), "float32", "its distance, ascending with rank"),
+}
+TRAJECTORIES: dict[str, Spec] = {
+    "own_rank": Spec(_head(), "int32", "1 + the number of vocabulary entries strictly nearer than the own token"),
+    "own_quantile": Spec(_head(), "float64", "share of the other vocabulary entries that are strictly nearer"),
+    "own_similarity": Spec(_head(), "float32", "similarity to the own token: the larger, the nearer"),
+    "best_head": Spec(("layer", "position"), "int64", "head with the smallest own rank"),
+    "best_own_rank": Spec(("layer", "position"), "int32", "its own rank"),
+    "median_own_rank": Spec(("layer", "position"), "float64", "median of the own rank over heads"),
+    "stream_own_rank": Spec(("layer", "position"), "int32", "own rank in the residual stream"),
+    "stream_own_quantile": Spec(("layer", "position"), "float64", "own quantile in the residual stream"),
+    "stream_own_similarity": Spec(("layer", "position"), "float32", "own similarity in the residual stream"),
+}
+CONSECUTIVE_OVERLAP: dict[str, Spec] = {
+    "overlap": Spec(_head(), "float64", "share of the nearest tokens that were among those one layer before"),
+    "previous_layer": Spec(("layer",), "int64", "the layer before, of those that are there"),
+}
+LAYER_OVERLAP: dict[str, Spec] = {
+    "overlap": Spec(
+        ("layer", "other_layer", "head", "position"), "float64", "share of the nearest tokens that two layers have both"
+    ),
+}
+HEAD_OVERLAP: dict[str, Spec] = {
+    "overlap": Spec(
+        ("layer", "head", "other_head", "position"), "float64", "share of the nearest tokens that two heads have both"
+    ),
+}
+ORIGINS: dict[str, Spec] = {
+    "origin": Spec(_head(), "str", "what the nearest token is: own, other (token of the text) or neither"),
+    "origin_position": Spec(_head(), "int64", "position where the nearest token stands in the text; -1 for neither"),
+    "origin_attention": Spec(_head(), "float32", "attention that the head paid there; NaN for neither"),
+    "own_share": Spec(("layer", "head"), "float64", "share of positions whose nearest token is the own one"),
+    "other_share": Spec(("layer", "head"), "float64", "share of positions whose nearest token is another of the text"),
+    "neither_share": Spec(("layer", "head"), "float64", "share of positions whose nearest token is not in the text"),
+}
+WORD_COORDS: dict[str, Spec] = {
+    "word": Spec(("word",), "int64", "place of the word, 0-based; runs on where several texts lie end to end"),
+    "word_text": Spec(("word",), "str", "the word as the text writes it"),
+    "char_start": Spec(("word",), "int64", "first character of the word in its text; -1 where it has none"),
+    "char_end": Spec(("word",), "int64", "one past its last character; -1 where it has none"),
+    "n_tokens": Spec(("word",), "int64", "how many tokens it has"),
+    "text_id": Spec(("word",), "int64", "which of the texts the word belongs to, 0-based"),
+    "text_word": Spec(("word",), "int64", "place of the word in its text, as the tokenizer counts"),
+}
+COMPARISON: dict[str, Spec] = {
+    "other_position": Spec(("position",), "int64", "position in b of the token that is at `position` in a"),
+    "own_rank_difference": Spec(_head(), "int32", "own rank in b less own rank in a"),
+    "own_distance_difference": Spec(_head(), "float32", "own distance in b less own distance in a"),
+    "overlap": Spec(_head(), "float64", "share of the n nearest tokens that a and b have both"),
+    "rbo": Spec(_head(), "float64", "rank-biased overlap of the n nearest tokens, extrapolated"),
+    "attention_difference": Spec(_head("key_position"), "float32", "attention in b less attention in a"),
+    "attention_distance": Spec(_head(), "float64", "total variation between the attention in a and in b"),
+    "key_token": Spec(("key_position",), "str", "token that is attended"),
+    "other_key_position": Spec(("key_position",), "int64", "position in b of the token that is attended"),
 }
 
 

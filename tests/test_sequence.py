@@ -67,3 +67,53 @@ def test_refuses_an_unknown_metric_and_a_foreign_dataset(tiny: Case) -> None:
         attnxr.sequence_distances(tiny.enc, "manhattan")
     with pytest.raises(InputError, match="encoding"):
         attnxr.sequence_distances(tiny.enc.drop_vars("encoding"))
+
+
+@pytest.mark.parametrize("metric", oracles.METRICS)
+def test_neighbours_equal_the_definition(case: Case, metric: str) -> None:
+    near = attnxr.sequence_neighbors(case.enc, k=3, metric=metric)
+    encoding = case.enc["encoding"].values
+    true = oracles.sequence_distances(metric, encoding)
+    others = np.arange(encoding.shape[2])
+    true[..., others, others] = np.inf  # itself is no neighbour
+    for index in np.ndindex(*encoding.shape[:2]):
+        tolerance = oracles.tolerances(metric, encoding[index], encoding[index])
+        found = near.isel(layer=index[0], head=index[1])
+        oracles.check_neighbors(found.neighbor_position.values, found.distance.values, true[index], tolerance)
+    np.testing.assert_array_equal(near.neighbor.values, case.enc.token.values[near.neighbor_position.values])
+    np.testing.assert_array_equal(near.neighbor_text.values, case.enc.text.values[near.neighbor_position.values])
+    assert near.distance.dims == ("layer", "head", "position", "rank")
+    assert near["rank"].values.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "centered_cosine"])
+def test_neighbours_are_of_the_same_text(tiny: Case, metric: str) -> None:
+    texts = [tiny.text, "A dog!", "Fruit flies like a banana."]
+    together = tiny.model.encode(texts)
+    mixed = together.isel(position=np.random.default_rng(0).permutation(together.sizes["position"]))
+    for enc in (together, mixed):
+        near = attnxr.sequence_neighbors(enc, 2, metric)
+        xr.testing.assert_identical(near.position, enc.position)
+        for i in range(len(texts)):
+            alone = together.isel(position=together.text_id.values == i)
+            expected = attnxr.sequence_neighbors(alone, 2, metric)
+            xr.testing.assert_identical(near.sel(position=alone.position), expected)
+
+
+def test_of_equally_near_positions_the_earlier_comes_first(tiny: Case) -> None:
+    enc = tiny.enc.copy(deep=True)
+    enc["encoding"][:] = 1
+    near = attnxr.sequence_neighbors(enc, 3)
+    assert near.neighbor_position[0, 0, :4].values.tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
+
+
+def test_there_are_no_more_neighbours_than_other_positions(tiny: Case) -> None:
+    n = tiny.enc.sizes["position"]
+    assert attnxr.sequence_neighbors(tiny.enc, n - 1).sizes["rank"] == n - 1
+    for k in (0, n, "all"):
+        with pytest.raises(InputError, match=f"k={k!r}"):
+            attnxr.sequence_neighbors(tiny.enc, k)
+    several = tiny.model.encode([tiny.text, "A dog!"])
+    shortest = int((several.text_id == 1).sum())
+    with pytest.raises(InputError, match=f"shortest text has {shortest}"):
+        attnxr.sequence_neighbors(several, shortest)

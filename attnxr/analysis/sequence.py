@@ -4,8 +4,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from attnxr.errors import InputError
-from attnxr.schema import ENCODINGS, SEQUENCE_DISTANCES, describe, validate
+from attnxr.analysis.given import count
+from attnxr.errors import choice
+from attnxr.schema import ENCODINGS, SEQUENCE_DISTANCES, SEQUENCE_NEIGHBORS, describe, validate
 
 METRICS = ("cosine", "euclidean", "dot", "centered_cosine")
 
@@ -31,8 +32,7 @@ def sequence_distances(encodings: xr.Dataset, metric: str = "cosine") -> xr.Data
     InputError
         If the Dataset has no encodings or the metric is unknown.
     """
-    if metric not in METRICS:
-        raise InputError(f"metric={metric!r} was given; expected one of {', '.join(METRICS)}.")
+    choice("metric", metric, METRICS)
     z = validate(encodings, ENCODINGS, required=("encoding", "position", "token", "text"))["encoding"]
     vectors = z.transpose("layer", "head", "position", "feature").values.astype(np.float64)
     distance = xr.DataArray(
@@ -48,6 +48,57 @@ def sequence_distances(encodings: xr.Dataset, metric: str = "cosine") -> xr.Data
     result = distance.to_dataset(name="distance").drop_vars("feature", errors="ignore")
     result.attrs = {**encodings.attrs, "metric": metric}
     return describe(result, SEQUENCE_DISTANCES)
+
+
+def sequence_neighbors(encodings: xr.Dataset, k: int = 5, metric: str = "cosine") -> xr.Dataset:
+    """Find the k nearest other positions of the same text, for every layer, head and position.
+
+    Parameters
+    ----------
+    encodings : xr.Dataset
+        What `Model.encode` returns, of one text or of many, or a selection from it.
+    k : int
+        How many, 1 … n − 1, for the n positions of the shortest text.
+    metric : {"cosine", "euclidean", "dot", "centered_cosine"}
+        As in `sequence_distances`, of each text by itself.
+
+    Returns
+    -------
+    xr.Dataset
+        ``neighbor_position`` int64, ``neighbor`` and ``neighbor_text`` str, ``distance`` float32 (layer, head,
+        position, rank), nearest first, of equal distances the earlier position first.
+
+    Raises
+    ------
+    InputError
+        As in `sequence_distances`, or if `k` is out of range.
+    """
+    validate(encodings, ENCODINGS, required=("encoding", "position", "token", "text"))
+    texts = encodings["text_id"].values if "text_id" in encodings.coords else np.zeros(encodings.sizes["position"])
+    places = [np.flatnonzero(texts == text) for text in np.unique(texts)]
+    shortest = min(map(len, places), default=0)
+    k = count("k", k, shortest - 1, f"as the shortest text has {shortest} positions")
+    parts = [_nearest(sequence_distances(encodings.isel(position=here), metric), k) for here in places]
+    order = np.argsort(np.concatenate(places), kind="stable")
+    result = xr.concat(parts, "position", data_vars="minimal", coords="minimal", compat="override", join="override")
+    result = result.isel(position=order)
+    result.attrs["k"] = k
+    return describe(result, SEQUENCE_NEIGHBORS)
+
+
+def _nearest(distances: xr.Dataset, k: int) -> xr.Dataset:
+    distance = distances["distance"].values.copy()
+    own = np.arange(distance.shape[-1])
+    distance[..., own, own] = np.inf
+    nearest = np.argsort(distance, axis=-1, kind="stable")[..., :k]
+    dims = ("layer", "head", "position", "rank")
+    result = distances.drop_vars(["distance", "other_position", "other_token", "other_text"])
+    return result.assign_coords(rank=np.arange(1, k + 1)).assign(
+        neighbor_position=(dims, distances["other_position"].values[nearest]),
+        neighbor=(dims, distances["other_token"].values[nearest]),
+        neighbor_text=(dims, distances["other_text"].values[nearest]),
+        distance=(dims, np.take_along_axis(distance, nearest, axis=-1)),
+    )
 
 
 def _pairwise(vectors: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
