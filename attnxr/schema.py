@@ -76,6 +76,11 @@ DISTANCES: dict[str, Spec] = {
     "vocab_token": Spec(("vocab",), "str", "token of the vocabulary entry"),
     "vocab_text": Spec(("vocab",), "str", "what it stands for"),
 }
+MOMENTS: dict[str, Spec] = {
+    "mean": Spec(_head("feature"), "float64", "mean of the vocabulary's encodings"),
+    "covariance": Spec(_head("feature", "other_feature"), "float64", "their covariance, over all entries"),
+    "direction": Spec(_head("feature"), "float64", "mean of the vocabulary's encodings, each of length 1"),
+}
 SEQUENCE_DISTANCES: dict[str, Spec] = {
     "distance": Spec(_head("other_position"), "float32", "distance between the encodings of two positions"),
     "other_token": Spec(("other_position",), "str", "token at the other position"),
