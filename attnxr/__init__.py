@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnxr.analysis.sequence import sequence_distances
+    from attnxr.analysis.significance import significance
     from attnxr.dashboard import explore
     from attnxr.errors import (
         AttnxrError,
@@ -28,6 +29,7 @@ __all__ = [
     "explore",
     "load_model",
     "sequence_distances",
+    "significance",
 ]
 
 _HOMES = {
@@ -36,6 +38,7 @@ _HOMES = {
     "load_model": "attnxr.model",
     "explore": "attnxr.dashboard",
     "sequence_distances": "attnxr.analysis.sequence",
+    "significance": "attnxr.analysis.significance",
 }
 
 
