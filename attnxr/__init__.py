@@ -7,6 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attnxr.analysis.csls import csls_neighbors
+    from attnxr.analysis.hubness import hubness, hubness_remedies
+    from attnxr.analysis.rogue import rogue_dimensions
     from attnxr.analysis.sequence import sequence_distances
     from attnxr.analysis.significance import significance
     from attnxr.dashboard import explore
@@ -26,8 +29,12 @@ __all__ = [
     "ModelNotFoundError",
     "TextTooLongError",
     "UnsupportedModelError",
+    "csls_neighbors",
     "explore",
+    "hubness",
+    "hubness_remedies",
     "load_model",
+    "rogue_dimensions",
     "sequence_distances",
     "significance",
 ]
@@ -37,6 +44,10 @@ _HOMES = {
     "Model": "attnxr.model",
     "load_model": "attnxr.model",
     "explore": "attnxr.dashboard",
+    "csls_neighbors": "attnxr.analysis.csls",
+    "hubness": "attnxr.analysis.hubness",
+    "hubness_remedies": "attnxr.analysis.hubness",
+    "rogue_dimensions": "attnxr.analysis.rogue",
     "sequence_distances": "attnxr.analysis.sequence",
     "significance": "attnxr.analysis.significance",
 }
