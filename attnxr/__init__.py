@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnxr.analysis.comparison import compare
+    from attnxr.analysis.csls import csls_neighbors
+    from attnxr.analysis.hubness import hubness, hubness_remedies
     from attnxr.analysis.origins import origins
     from attnxr.analysis.overlap import overlap
+    from attnxr.analysis.rogue import rogue_dimensions
     from attnxr.analysis.sequence import sequence_distances, sequence_neighbors
+    from attnxr.analysis.significance import significance
     from attnxr.analysis.trajectories import trajectories
     from attnxr.analysis.words import words
     from attnxr.dashboard import explore
@@ -31,12 +35,17 @@ __all__ = [
     "TextTooLongError",
     "UnsupportedModelError",
     "compare",
+    "csls_neighbors",
     "explore",
+    "hubness",
+    "hubness_remedies",
     "load_model",
     "origins",
     "overlap",
+    "rogue_dimensions",
     "sequence_distances",
     "sequence_neighbors",
+    "significance",
     "trajectories",
     "words",
 ]
@@ -46,13 +55,18 @@ _HOMES = {
     "Model": "attnxr.model",
     "load_model": "attnxr.model",
     "explore": "attnxr.dashboard",
+    "csls_neighbors": "attnxr.analysis.csls",
+    "hubness": "attnxr.analysis.hubness",
+    "hubness_remedies": "attnxr.analysis.hubness",
+    "rogue_dimensions": "attnxr.analysis.rogue",
     "sequence_distances": "attnxr.analysis.sequence",
-    "sequence_neighbors": "attnxr.analysis.sequence",
-    "trajectories": "attnxr.analysis.trajectories",
-    "overlap": "attnxr.analysis.overlap",
-    "origins": "attnxr.analysis.origins",
-    "words": "attnxr.analysis.words",
     "compare": "attnxr.analysis.comparison",
+    "origins": "attnxr.analysis.origins",
+    "overlap": "attnxr.analysis.overlap",
+    "sequence_neighbors": "attnxr.analysis.sequence",
+    "significance": "attnxr.analysis.significance",
+    "trajectories": "attnxr.analysis.trajectories",
+    "words": "attnxr.analysis.words",
 }
 
 

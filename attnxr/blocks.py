@@ -1,10 +1,10 @@
 """Blocks of vocabulary encodings, in the form that a search reads: arrays only."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -84,6 +84,10 @@ class Block:
     def mean(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
         """Mean encoding of the vocabulary at some of the positions: float64 (heads, len(places), d)."""
         return self.row_mean[:, None] + self.shift[:, places] + self.offset[:, None]
+
+
+Blocks: TypeAlias = Sequence[tuple[NDArray[np.intp], Callable[[], Block]]]
+"""Which positions a block serves, and what makes it: a block can be large, so one at a time is held."""
 
 
 @dataclass(frozen=True, eq=False)

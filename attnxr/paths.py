@@ -20,7 +20,7 @@ None is believed without proof: see `attnxr.vocabulary`.
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,14 +29,13 @@ from torch import Tensor
 
 from attnxr import kernels
 from attnxr.arrival import BATCH, Arrival, Arriving, Text, arrivals
-from attnxr.blocks import Block, NormedBlock, norm_scale
+from attnxr.blocks import Block, Blocks, NormedBlock, norm_scale
 from attnxr.linear import probes, read_linear
 from attnxr.rotary import Rotation, read_rotation
 from attnxr.tables import Tables
 from attnxr.window import Window
 
 Name = Literal["factored", "shared", "reference"]
-Blocks: TypeAlias = "list[tuple[NDArray[np.intp], Callable[[], Block]]]"
 
 TURNED: tuple[Arriving, ...] = ("key", "query")  # by position, in rotary models
 _NO_TERM = torch.zeros(1)
@@ -105,9 +104,8 @@ class Path:
 
         Returns
         -------
-        list of (int array, callable)
-            The rows of `terms` that a block serves, and what computes it: a block can be large, so one at a time is
-            held. Together they serve every row once.
+        Blocks
+            With the rows of `terms` that each serves: together they serve every row once.
         """
         parts = np.array_split(np.arange(len(terms)), -(-len(terms) // self.together))
         return [(part, partial(self._block, space, terms[part])) for part in parts]

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from attnxr import schema, search
 from attnxr.arrival import Arriving, read
+from attnxr.blocks import Blocks
 from attnxr.errors import InputError, UnsupportedModelError, choice
 from attnxr.heads import contributions
 from attnxr.interface import on_cpu
-from attnxr.paths import TURNED, Blocks
+from attnxr.paths import TURNED
 from attnxr.search import METRICS, Metric, Nearest, Progress
 from attnxr.slices import Part, Slices
 from attnxr.snapshot import Snapshot
@@ -28,6 +30,15 @@ HEAD_VECTORS: tuple[Of, ...] = ("encoding", "query", "key", "value")
 HEAD_SPACES: tuple[Space, ...] = ("value", "key", "query")
 STREAM_VECTORS: tuple[Of, ...] = ("contribution", "residual", "hidden")
 STREAM_SPACES: tuple[Space, ...] = ("embedding", "unembedding")
+
+
+def whole_number(option: str, value: object, least: int, most: int | None = None) -> int:
+    """Check one option that is a number; raises InputError with the numbers that are allowed."""
+    is_number = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_number or not least <= value <= (value if most is None else most):  # type: ignore[operator]
+        allowed = f"{least} or more" if most is None else f"{least} to {most}"
+        raise InputError(f"{option}={value!r} was given; expected a whole number, {allowed}.")
+    return int(value)  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +81,30 @@ class Options:
             )
 
 
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """The vocabulary of one layer, as some of a question's vectors are compared with it.
+
+    Attributes
+    ----------
+    chosen : int array
+        Which of the question's layers are.
+    heads : int array (H,)
+        Which of the blocks' heads each head looks into.
+    place : int array (n,)
+        Which of the blocks' positions each position has.
+    turns : float64 array (n, d, d), optional
+        What turns the blocks' vectors to each position, where they are not there already.
+    blocks : Blocks
+    """
+
+    chosen: NDArray[np.intp]
+    heads: NDArray[np.intp]
+    place: NDArray[np.intp]
+    turns: NDArray[np.float64] | None
+    blocks: Blocks
+
+
 class Question:
     """How near are these vectors of a text to the vocabulary, in this space and by this metric?
 
@@ -107,7 +142,7 @@ class Question:
         self._seen, self._window, self._vocabulary, self._options = seen, window, vocabulary, options
         variable = "encoding" if of == "contribution" else of
         _check(encodings, variable, name, seen.fingerprint)
-        encodings, dropped = _whole(encodings, variable)
+        encodings, dropped = with_all_dims(encodings, variable)
         has_heads = of not in ("residual", "hidden")
         shared = of in ("key", "value") and layout.n_kv_heads != layout.n_heads
         if shared and space == "query":
@@ -300,6 +335,23 @@ class Question:
                     whole[np.ix_(part.chosen, np.arange(self.shape[1]), here)] = of_part
         return found
 
+    def spaces(self) -> Iterator[Compared]:
+        """Give the vocabulary of every layer that the vectors are compared with, one after the other."""
+        space = self._options.space
+        for layer in np.unique(self._layers).tolist():
+            part, turns = self._part(layer), None
+            if self._options.positional and space in TURNED:
+                path = self._vocabulary.path(space, layer)
+                if path.name == "shared":
+                    features = self._queries.shape[-1]
+                    units = np.broadcast_to(np.eye(features)[:, None], (features, self.shape[2], features))
+                    turned = np.empty(units.shape)
+                    for i, ids in enumerate(self._texts):
+                        here = self._text_id == i
+                        turned[:, here] = path.turned_back(space, units[:, here], self._at[here], len(ids))
+                    turns = turned.transpose(1, 0, 2)  # unit vectors, turned back, are the rows of the turn
+            yield Compared(part.chosen, self._heads, part.place, turns, part.blocks)
+
     def in_sequence(self, ids: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Whether vocabulary ids (L, H, n, k) occur in the text of their position."""
         found = np.empty(ids.shape, bool)
@@ -314,7 +366,7 @@ def _on_cpu(blocks: Blocks) -> Blocks:
     return [(rows, on_cpu()(load)) for rows, load in blocks]
 
 
-def _whole(encodings: xr.Dataset, of: str) -> tuple[xr.Dataset, list[str]]:
+def with_all_dims(encodings: xr.Dataset, of: str) -> tuple[xr.Dataset, list[str]]:
     """Give the vectors and their coordinates the dimensions back that selecting by one number has dropped."""
     dims = schema.ENCODINGS[of].dims
     if "key_feature" in encodings[of].dims:

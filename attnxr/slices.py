@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnxr import search
-from attnxr.blocks import Block, StoredBlock
+from attnxr.blocks import Block, Blocks, StoredBlock
 from attnxr.errors import InputError
 from attnxr.search import Metric
 
@@ -29,14 +29,13 @@ class Part:
         Where the blocks are.
     place : int array (n,)
         Which of the blocks' positions each position has.
-    blocks : list of (int array, callable)
-        See `attnxr.paths.Path.blocks`.
+    blocks : Blocks
     """
 
     chosen: NDArray[np.intp]
     queries: NDArray[np.floating]
     place: NDArray[np.intp]
-    blocks: Sequence[tuple[NDArray[np.intp], Callable[[], Block]]]
+    blocks: Blocks
 
 
 class Slices:

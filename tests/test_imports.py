@@ -39,6 +39,7 @@ ORDER = [
     "loading",
     "snapshot",
     "question",
+    "moments",
     "model",
     "analysis",
     "corpus",
