@@ -1,16 +1,35 @@
 """Is an answer the right one? Judged by the float64 brute force of the tests, which shares no code with the library."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from transformers import LlamaModel, RobertaModel
 
-from benchmarks.parts.rivals import Found
-
 Vocabulary = Callable[[int], NDArray]
 """From a position to the value vectors of all vocabulary entries there: float64 (key/value heads, V, d)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The answer at one position, for some of the layers.
+
+    Attributes
+    ----------
+    position : int
+    layers : list of int
+    ids, distance : arrays (layers, H, k)
+    own_rank, own_distance : arrays (layers, H), or None where the way cannot tell
+    """
+
+    position: int
+    layers: list[int]
+    ids: NDArray
+    distance: NDArray
+    own_rank: NDArray | None = None
+    own_distance: NDArray | None = None
 
 
 def of_dataset(near: xr.Dataset, positions: Iterable[int] | None = None) -> list[Found]:

@@ -33,8 +33,8 @@ def run(quick: bool) -> Report:
     ratios, memory = _roberta(shapes.SMALL_ROBERTA_LONG if quick else shapes.ROBERTA_LONG, 1 if quick else 2, report)
     llama_memory = _llama(shapes.SMALL_LLAMA_LONG if quick else shapes.LLAMA_LONG, report)
     report.notes.append(
-        "Memory: the most beyond what was there before, which is the model, its tables and the encodings. The answers at "
-        "the first, middle and last position were judged in float64, and are exact."
+        "Memory: the most beyond what was there before, which is the model, its tables and the encodings. The answers "
+        "at the first, middle and last position were judged in float64, and are exact."
     )
     report.target("P2", ratios, 1.5, "× the bare products")
     of = {f"RoBERTa, {metric}": used for metric, used in memory.items()} | {"Llama": llama_memory}

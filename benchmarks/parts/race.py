@@ -9,8 +9,9 @@ import torch
 import xarray as xr
 from transformers import RobertaModel
 
+from benchmarks.parts.answers import Found
 from benchmarks.parts.measure import PeakMemory
-from benchmarks.parts.rivals import RIVAL_METRICS, Found, Search, build, with_faiss, with_sklearn, with_torch
+from benchmarks.parts.rivals import RIVAL_METRICS, Search, build, with_faiss, with_sklearn, with_torch
 from benchmarks.parts.shapes import K
 
 WAYS: dict[str, Search] = {

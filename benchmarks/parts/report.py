@@ -35,20 +35,22 @@ class Table:
 
 @dataclass
 class Report:
-    """What one part of the comparison found: tables, and lines that stand below them."""
+    """What one part of the comparison found: tables, notes on them, and the verdicts on the targets."""
 
     tables: list[Table] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    verdicts: list[str] = field(default_factory=list)
 
     def text(self) -> str:
         """For a terminal."""
-        return "\n\n".join([*(table.text() for table in self.tables), "\n".join(self.lines)])
+        parts = [*(table.text() for table in self.tables), "\n".join(self.notes), "\n".join(self.verdicts)]
+        return "\n\n".join(part for part in parts if part)
 
     def markdown(self) -> str:
         """For the README."""
-        return "\n\n".join(
-            [*(table.markdown() for table in self.tables), "\n".join(f"- {line}" for line in self.lines)]
-        )
+        parts = [table.markdown() for table in self.tables]
+        parts += ["\n".join(f"- {line}" for line in lines) for lines in (self.notes, self.verdicts)]
+        return "\n\n".join(part for part in parts if part)
 
     def target(self, name: str, ratios: dict[str, float], limit: float, unit: str, at_most: bool = True) -> None:
         """Add the verdict on one of the targets: every number at most (or at least) the limit.

@@ -6,12 +6,10 @@ built. Each way returns what it can: only those that compute all distances can t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import faiss
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from transformers import RobertaModel
@@ -19,26 +17,6 @@ from transformers import RobertaModel
 RIVAL_METRICS = ("euclidean", "cosine")
 
 _BATCH = 4096  # words at once: twice as fast as all of them
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """The answer at one position, for some of the layers.
-
-    Attributes
-    ----------
-    position : int
-    layers : list of int
-    ids, distance : arrays (layers, H, k)
-    own_rank, own_distance : arrays (layers, H), or None where the way cannot tell
-    """
-
-    position: int
-    layers: list[int]
-    ids: NDArray
-    distance: NDArray
-    own_rank: NDArray | None = None
-    own_distance: NDArray | None = None
 
 
 Search = Callable[[Tensor, Tensor, int, int, str], tuple]

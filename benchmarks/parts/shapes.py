@@ -60,6 +60,9 @@ SMALL_ROBERTA = Shape(layers=2, heads=4, head_size=32, vocabulary=3000, tokens=6
 SMALL_ROBERTA_LONG = replace(SMALL_ROBERTA, tokens=40)
 SMALL_LLAMA_LONG = Shape(layers=2, heads=4, head_size=16, vocabulary=3000, tokens=48, kv_heads=2)
 
+BY_NAME = {"small": SMALL_ROBERTA, "roberta-base": ROBERTA_BASE}
+"""The shapes of the asv suites."""
+
 
 def roberta(shape: Shape) -> RobertaModel:
     """A RoBERTa with random weights; for RoBERTa-base's sizes, of that size in every part."""
