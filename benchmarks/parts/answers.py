@@ -8,6 +8,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from transformers import LlamaModel, RobertaModel
 
+_BATCH = 2048  # words at once, so that they stay in cache
+
 Vocabulary = Callable[[int], NDArray]
 """From a position to the value vectors of all vocabulary entries there: float64 (key/value heads, V, d)."""
 
@@ -53,7 +55,14 @@ def roberta_vocabulary(hf_model: RobertaModel, token_ids: NDArray) -> Vocabulary
 
     reference = oracles.Bert(hf_model)
     places = reference.position_ids(token_ids)
-    return lambda position: reference.vocabulary("value", int(places[position]))
+    batches = np.array_split(np.arange(reference.vocab_size), 1 + reference.vocab_size // _BATCH)
+
+    def vocabulary(position: int) -> NDArray:
+        place = int(places[position])
+        each = [reference.project(0, "value", reference.embed(batch, place)) for batch in batches]
+        return np.concatenate(each, axis=1)
+
+    return vocabulary
 
 
 def llama_vocabulary(hf_model: LlamaModel) -> Vocabulary:
@@ -97,7 +106,8 @@ def judge(
         words, own = vocabulary(position), int(encodings.token_id[position])
         queries = encodings["encoding"].values[:, :, position]
         for h in range(queries.shape[1]):
-            rows = words[h * len(words) // queries.shape[1]]
+            # Column by column, as the reference goes through them.
+            rows = np.asfortranarray(words[h * len(words) // queries.shape[1]])
             for metric in sorted({metric for (_, metric), _ in here}):
                 true = oracles.distances(metric, queries[:, h], rows)
                 tolerance = oracles.tolerances(metric, queries[:, h], rows)

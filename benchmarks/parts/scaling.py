@@ -31,7 +31,7 @@ def run(quick: bool) -> Report:
             (V, replace(base, vocabulary=V)) for V in ((1000, 3000) if quick else (6250, 12500, 25000, 50000, 100000))
         ],
         "layers × heads, as many of each": [
-            (L * L, replace(base, layers=L, heads=L)) for L in ((2, 4) if quick else (3, 6, 12, 24))
+            (L * L, replace(base, layers=L, heads=L)) for L in ((2, 4) if quick else (3, 6, 12, 18))
         ],
         "head size": [(d, replace(base, head_size=d)) for d in ((16, 32) if quick else (16, 32, 64, 128))],
     }
