@@ -105,9 +105,10 @@ def _resident() -> int:
 
 
 def _reset_mark() -> bool:
+    """Start the high-water mark anew, and say whether that was done."""
     try:
         _CLEAR.write_text("5")
-        return _mark() > 0
+        return 0 < _mark() < _resident() + 16 * MIB
     except OSError:
         return False
 

@@ -67,7 +67,7 @@ class Report:
         at_most : bool
         """
         reached = all(ratio <= limit if at_most else ratio >= limit for ratio in ratios.values())
-        found = "; ".join(f"{of} {ratio:,.3g}" for of, ratio in ratios.items())
+        found = "; ".join(f"{of} {_number(ratio)}" for of, ratio in ratios.items())
         sign = "≤" if at_most else "≥"
         self.verdicts.append(f"[{name}] {'reached' if reached else 'MISSED'}: {sign} {limit:g} {unit}: {found}")
 
@@ -79,9 +79,13 @@ def in_seconds(value: float) -> str:
 
 def times(ratio: float) -> str:
     """A ratio with three digits."""
-    return f"{ratio:.3g} ×" if ratio < 100 else f"{ratio:,.0f} ×"
+    return f"{_number(ratio)} ×"
 
 
 def in_mib(value: int) -> str:
     """An amount of memory."""
     return f"{value / MIB:,.0f} MiB"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"

@@ -41,7 +41,7 @@ def run(quick: bool) -> Report:
         f"One slice of the distances, {shape.vocabulary:,} numbers: {shape}",
         ("metric", "distances()", "first slice", "later: median", "longest", "through dask", ".sel of one token"),
     )
-    verdict = {}
+    verdict: dict[str, float] = {}
     for metric in METRICS:
         say(metric)
         ask = partial(_ask, model, encodings, metric)
