@@ -53,10 +53,9 @@ class Vectors(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Parts of ``u`` that all entries share; ``offset`` is less the centre, and the same for all positions or not."""
+    """Parts of ``u`` that all entries share: P shifts, and then offsets, one for all positions or P of them."""
 
-    shift: Vectors  # P of them, less what the rows were centred by
-    offset: Vectors  # 1 or P of them
+    vectors: Vectors  # the shifts with the mean of the rows, which these are less of; the offsets less the centre
     inner: NDArray[np.float64]  # (P,) shift · offset
 
 
@@ -210,7 +209,7 @@ def prepare(kind, entries, z, place, own, own_distance, own_score, own_error):
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def tables(kind, features, kappa, panel, width, rows, columns, scale, shifts, offsets, A, B, C, R, low, high):
+def tables(kind, features, kappa, panel, width, rows, columns, scale, sums, A, B, C, R, low, high):
     """Fill the tables of `screen` for one panel: what a score is made of, and how far it may be off.
 
     Let ``x̃`` be the numbers of a vector ``x`` times its unit, and ``ρ`` the length of ``x − x̃``. For two vectors
@@ -246,27 +245,26 @@ def tables(kind, features, kappa, panel, width, rows, columns, scale, shifts, of
         Of ``s`` and ``c``.
     scale : float64 (P, V)
         ``t``.
-    shifts, offsets : int32 (⌈P / 12⌉, 12, 32), (⌈1 or P / 12⌉, 12, 32)
-        Products of the panel with the columns.
+    sums : int32 (columns, 32)
+        Products of the columns with the panel.
     A, B, C, R, low, high : float32 (P, 32), to be filled
         ``e t`` times the unit of ``a``; ``e t``; ``e``; the bound for ``|z| = 1``; ends of ``|u|²`` (euclidean only).
     """
     rounding = 8 * (features + 16) * _DOUBLE
-    single = 16 * _UNIT
+    single, one = 16 * _UNIT, np.float32(1)
     row_unit, row_size, row_residual = rows.unit, rows.size, rows.residual
     start = np.uintp(panel * PANEL)  # unsigned: no index is counted from the end, so that they are read together
-    several = columns.offset.unit.shape[0] > 1
-    for p in range(scale.shape[0]):
-        o = p if several else 0
-        s, c = columns.shift.size[p], columns.offset.size[o]
-        s_unit, c_unit, both = columns.shift.unit[p], columns.offset.unit[o], 2 * columns.inner[p]
-        s_group, s_place, c_group, c_place = p // QUERIES, p % QUERIES, o // QUERIES, o % QUERIES
+    size, factor, places = columns.vectors.size, 2 * columns.vectors.unit, scale.shape[0]
+    several = size.shape[0] > places + 1
+    for p in range(places):
+        o = np.uintp(places + p if several else places)
+        s, c, s_factor, c_factor, both = size[p], size[o], factor[p], factor[o], 2 * columns.inner[p]
         for j in range(width):
             v = start + np.uintp(j)
             t, unit, a = scale[p, v], row_unit[v], row_size[v]
             psi = kappa * (a + row_residual[v]) + row_residual[v]
-            inner = 2 * unit * s_unit * shifts[s_group, s_place, j]
-            outer = 2 * unit * c_unit * offsets[c_group, c_place, j] + both
+            inner = unit * s_factor * sums[p, j]
+            outer = unit * c_factor * sums[o, j] + both
             square = t * (t * (a * a + inner + s * s) + outer) + c * c
             g = t * (a + s) + c
             wrong = 2 * t * (t * s + c) * psi + rounding * g * g
@@ -275,8 +273,8 @@ def tables(kind, features, kappa, panel, width, rows, columns, scale, shifts, of
             if kind == EUCLIDEAN:
                 e = 2.0
             elif kind == COSINE:
-                e = 1.0 / math.sqrt(square)
-                relative = 0.65 * wrong / square if wrong <= 0.25 * square else math.inf
+                e = np.float64(one / np.sqrt(np.float32(square)))
+                relative = 0.65 * wrong * e * e if wrong <= 0.25 * square else math.inf
             bound = e * t * psi + relative + single * e * g
             fits = (e > _SMALL) & (e < _LARGE) & (e * t > _SMALL) & (e * t < _LARGE) & (e * g < _LARGE)
             fits &= ((a == 0.0) | ((a > _SMALL) & (a < _LARGE))) & (e * g > _SMALL)
@@ -368,9 +366,9 @@ def screen(kind, kappa, entries, rows, columns, queries, first, last, found):
         np.empty((places, PANEL), np.float32), np.empty((places, PANEL), np.float32),
         np.empty((places, PANEL), np.float32), np.empty((places, PANEL), np.float32),
     )  # fmt: skip
-    shifts = np.empty((columns.shift.numbers.shape[0], QUERIES, PANEL), np.int32)
-    offsets = np.empty((columns.offset.numbers.shape[0], QUERIES, PANEL), np.int32)
-    g = np.empty((1, QUERIES, PANEL), np.int32)
+    column_numbers = columns.vectors.numbers
+    sums = np.empty((column_numbers.shape[0] * QUERIES, PANEL), np.int32)
+    g = np.empty((QUERIES, PANEL), np.int32)
     # Taken out of their tuples once: each time costs as much as a few products.
     place, size, noise, inverse, shift, offset, own_low, own_high = (
         queries.place, queries.size, queries.noise, queries.inverse, queries.shift, queries.offset,
@@ -379,13 +377,11 @@ def screen(kind, kappa, entries, rows, columns, queries, first, last, found):
     row_numbers, numbers, heap, rank = rows.numbers, queries.numbers, found.heap, found.rank
     ids, lows, filled, tied, ties = found.ids, found.lows, found.filled, found.tied, found.ties
     for panel in range(first, last):
-        for block in range(shifts.shape[0]):
-            products(columns.shift.numbers, block, row_numbers, panel, shifts, block)
-        for block in range(offsets.shape[0]):
-            products(columns.offset.numbers, block, row_numbers, panel, offsets, block)
+        for block in range(column_numbers.shape[0]):
+            products(column_numbers, block, row_numbers, panel, sums, block)
         width = min(PANEL, count - panel * PANEL)
         tables(
-            kind, d, kappa, panel, width, rows, columns, entries.scale, shifts, offsets, A, B, C, R, low, high
+            kind, d, kappa, panel, width, rows, columns, entries.scale, sums, A, B, C, R, low, high
         )  # fmt: skip
         for block in range(numbers.shape[0]):
             products(numbers, block, row_numbers, panel, g, 0)
@@ -403,7 +399,7 @@ def screen(kind, kappa, entries, rows, columns, queries, first, last, found):
                     still_open &= still_open - 1
                     if j >= width:
                         break
-                    product = A[p, j] * np.float32(g[0, i, j]) + B[p, j] * shift[q] + C[p, j] * offset[q]
+                    product = A[p, j] * np.float32(g[i, j]) + B[p, j] * shift[q] + C[p, j] * offset[q]
                     error = size[q] * R[p, j] + noise[q]
                     below, above = -product - error, error - product
                     if kind == EUCLIDEAN:

@@ -25,7 +25,7 @@ from attnxr.snapshot import Snapshot, take
 from attnxr.tokens import Tokens, VocabularyTokens, tokenize
 from attnxr.vocabulary import Verification
 
-_MEMORY = 2 << 30
+_MEMORY = 4 << 30
 
 
 def load_model(
@@ -90,7 +90,7 @@ class Model:
     name : str, optional
         What to call it in results; by default what its configuration says.
     memory : int
-        Bytes that tables as large as the vocabulary may take together, 2 GiB unless told: float32, V × D numbers for
+        Bytes that tables as large as the vocabulary may take together, 4 GiB unless told: float32, V × D numbers for
         each layer and space that is asked about. The one not used for longest goes first, and is made again when it is
         needed; one that is larger alone is made each time.
 

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from attnxr import schema, search
-from attnxr.arrival import Arriving, read
+from attnxr.arrival import Arriving
 from attnxr.blocks import Blocks
 from attnxr.errors import InputError, UnsupportedModelError, choice
 from attnxr.heads import contributions
@@ -281,9 +281,7 @@ class Question:
                 f"positional=False was asked of {self._window.family}, which adds positions to its embeddings in a way "
                 "that does not show as a module of its own, so that they cannot be left out. Expected positional=True."
             )
-        texts = [read(self._window, layer, torch.tensor(ids)) for ids in self._texts]
-        for text in texts:
-            self._vocabulary.check(space, layer, text)
+        texts = [self._vocabulary.read(space, layer, tuple(ids)) for ids in self._texts]
         if path.name == "shared":
             if self._options.positional and space in TURNED:
                 queries = queries.astype(np.float64)

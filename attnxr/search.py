@@ -216,7 +216,7 @@ class _Task:
         offset = entries.offset - (entries.centre if entries.centre.any() else origin[None])
         vectors = kernels.quantised(z, origin)
         columns = kernels.Columns(
-            kernels.quantised(shift, origin), kernels.quantised(offset, origin), np.einsum("pf,pf->p", shift, offset)
+            kernels.quantised(np.concatenate([shift, offset]), origin), np.einsum("pf,pf->p", shift, offset)
         )
         with np.errstate(all="ignore"):  # what is beyond float32 stays open
 
@@ -241,8 +241,7 @@ class _Task:
                 own_low=np.nextafter(scaled(own_score - own_error), np.float32(-np.inf)),
                 own_high=np.nextafter(scaled(own_score + own_error), np.float32(np.inf)),
             )
-        every = (vectors, columns.shift, columns.offset)
-        shares = [part.residual[part.size > 0] / part.size[part.size > 0] for part in every]
+        shares = [part.residual[part.size > 0] / part.size[part.size > 0] for part in (vectors, columns.vectors)]
         return queries, columns, float(np.concatenate(shares).max(initial=0))
 
 

@@ -66,7 +66,7 @@ def products(typingctx, left, i, right, j, out, k):
     right : int32 array (panels, pairs, 32), contiguous
     j : int
         Which panel of them.
-    out : int32 array (blocks, 12, 32), contiguous
+    out : int32 array (12 · blocks, 32), contiguous
     k : int
         Which block of it to fill.
     """

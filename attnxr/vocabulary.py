@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import cast
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor
 
 from attnxr import paths
@@ -24,6 +25,7 @@ from attnxr.window import Window
 
 _TOLERANCE = 1e-5
 _LONG = 128  # tokens of the text that encodings are compared with
+_TEXTS = 32  # texts that are kept, as they arrived: a person asks several things of one
 _ULPS = 4  # a model in half precision agrees with itself no better than to so many units of its last place
 
 
@@ -97,6 +99,7 @@ class Vocabulary:
         self._tolerance = max(_TOLERANCE, _ULPS * torch.finfo(window.model.dtype).eps)
         self._length = min(window.layout.max_tokens or _LONG, _LONG)
         self._lock = threading.RLock()
+        self._texts: LRUCache[tuple[Arriving, int, tuple[int, ...]], Text] = LRUCache(_TEXTS)
         self._served: dict[tuple[Arriving, int], tuple[Path | None, float]] = {}
         self._looked_at: tuple[int, Text, list[Path]] | None = None  # the layer that was compared last
         self.verification = self._verify()
@@ -154,14 +157,24 @@ class Vocabulary:
             raise UnsupportedModelError(self._refusal(space, layer))
         return found
 
-    def check(self, space: Arriving, layer: int, text: Text) -> None:
-        """Fail where a text's own vectors are not those that its tokens have in the vocabulary.
+    def read(self, space: Arriving, layer: int, token_ids: tuple[int, ...]) -> Text:
+        """A text where it arrives at a layer's attention, with vectors that are its tokens' in the vocabulary.
 
         Raises
         ------
         UnsupportedModelError
-            A text can do more to its tokens than tell them where they stand; ESM scales one that has masks.
+            Where they are not: a text can do more to its tokens than tell them where they stand; ESM scales one that
+            has masks.
         """
+        with self._lock:
+            text = self._texts.get((space, layer, token_ids))
+            if text is None:
+                text = read(self.window, layer, torch.tensor(token_ids))
+                self._check(space, layer, text)
+                self._texts[space, layer, token_ids] = text
+            return text
+
+    def _check(self, space: Arriving, layer: int, text: Text) -> None:
         error = self.path(space, layer).error(space, text)
         if not error <= self._tolerance:
             raise UnsupportedModelError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -12,8 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from attnxr import search
+from attnxr import kernels, search
 from attnxr.blocks import Block
+from attnxr.simd import PANEL, products
 from attnxr.tables import Tables
 from tests import oracles
 
@@ -222,3 +224,127 @@ def test_progress_ascends_to_one_and_what_it_raises_ends_the_search() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         nearest(*arguments, progress=cancel)
+
+
+def crowded(kind: str, rng: np.random.Generator) -> tuple[Vocabulary, np.ndarray]:
+    """A vocabulary of several panels and places that makes the screen's life hard, and queries to it."""
+    heads, places, size, features = 2, 2, 700, 24
+    vocabulary = random_vocabulary(heads, places, size, features, seed=int(rng.integers(1 << 30)))
+    rows, queries = vocabulary.rows, rng.normal(size=(2, heads, 3, features))
+    if kind == "near ties":
+        rows[:, 100:400] = rows[:, :1] * (1 + rng.normal(size=(heads, 300, features)) * 1e-7)
+    elif kind == "duplicates":
+        rows[:, 100:600] = rows[:, rng.integers(0, 40, 500)]
+        vocabulary.scales[:] = 1.25
+    elif kind == "zero vectors":
+        rows[:, ::3] = 0
+        vocabulary.shift[0, 0] = vocabulary.offset[:] = 0
+        queries[0, 0, 0] = 0
+    elif kind == "huge norms":
+        rows *= np.exp(rng.normal(size=(heads, size, 1)) * 12).astype(np.float32)
+        queries *= np.exp(rng.normal(size=(2, heads, 3, 1)) * 12)
+    elif kind == "outliers":
+        rows[:, 5, 3], rows[:, 6, 4] = 1e6, 1e-6
+        queries[:, :, 1, 3] = 1e6
+    elif kind == "far away":
+        rows += np.float32(1e6)
+        queries += 1e6
+    elif kind == "shift far away":
+        vocabulary.shift[:] += 1e6
+    elif kind == "equal to entries":
+        at = rng.integers(0, size, (2, 3))
+        for head, position in np.ndindex(heads, 3):
+            queries[:, head, position] = vocabulary.vectors(head, position % 2)[at[:, position]]
+    elif kind == "one direction":
+        rows[:] = rows[:, :1] * rng.uniform(0.5, 2, size=(heads, size, 1)).astype(np.float32)
+        vocabulary.shift[:] = vocabulary.offset[:] = 0
+    return vocabulary, queries
+
+
+def in_float64(vocabulary: Vocabulary, metric: str, head: int, queries: np.ndarray, place: int) -> np.ndarray:
+    """All distances by the library's own float64 formula, without a screen: (m, V)."""
+    here = np.array([place])
+    centre = vocabulary.mean(here)[head] if metric == "centered_cosine" else np.zeros((1, queries.shape[1]))
+    entries = kernels.Entries(
+        vocabulary.rows[head], vocabulary.shift[head, here], vocabulary.scale(here), vocabulary.offset[head], centre
+    )
+    kind, u = search._KIND[metric], np.empty(queries.shape[1])
+    return np.array(
+        [
+            [kernels.distance(kind, z[None] - centre, 0, entries, 0, v, u) for v in range(len(entries.rows))]
+            for z in queries.astype(np.float64)
+        ]
+    )
+
+
+KINDS = (
+    "near ties", "duplicates", "zero vectors", "huge norms", "outliers", "far away", "shift far away",
+    "equal to entries", "one direction", "nothing special",
+)  # fmt: skip
+
+
+@every_metric
+@pytest.mark.parametrize("kind", KINDS)
+def test_is_exact_on_hard_vocabularies(metric: Any, kind: str) -> None:
+    """Not near it: the very ids and distances that going through every pair in float64 gives."""
+    for seed in range(3):
+        vocabulary, queries = crowded(kind, np.random.default_rng(seed))
+        place, own, k = [0, 1, 0], [5, 100, 399], 15
+        found = nearest(vocabulary, queries, place, own, k, metric)
+        for head, position in np.ndindex(2, 3):
+            every = in_float64(vocabulary, metric, head, queries[:, head, position], place[position])
+            order = np.argsort(every, axis=-1, kind="stable")[:, :k]
+            np.testing.assert_array_equal(found.ids[:, head, position], order)
+            exact = np.take_along_axis(every, order, -1).astype(np.float32)
+            np.testing.assert_array_equal(found.distance[:, head, position], exact)
+            at = own[position]
+            np.testing.assert_array_equal(found.own_rank[:, head, position], oracles.own_rank(every, at))
+        if kind not in (
+            "near ties",
+            "huge norms",
+            "shift far away",
+        ):  # where an own tie is no tie to another order of sums
+            check(vocabulary, queries, place, own, k, metric)
+
+
+@given(
+    arrays(
+        np.float32, st.tuples(st.integers(1, 40), st.integers(1, 9)), elements=st.floats(-(2.0**99), 2.0**99, width=32)
+    )
+)
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_sixteen_bits_leave_out_what_they_say(vectors: np.ndarray) -> None:
+    """And no sum of products of theirs leaves 32 bits."""
+    centre = vectors.mean(axis=0, dtype=np.float64)
+    parts = kernels.quantised(vectors, centre, PANEL)
+    numbers = parts.numbers.view(np.int16).reshape(*parts.numbers.shape, 2)  # (panels, pairs, 32, 2)
+    numbers = numbers.transpose(0, 2, 1, 3).reshape(-1, 2 * parts.numbers.shape[1]).astype(np.int64)
+    assert not numbers[len(vectors) :].any()
+    numbers = numbers[: len(vectors), : vectors.shape[1]]
+    left = vectors.astype(np.float64) - centre - parts.unit[:, None] * numbers
+    assert (np.linalg.norm(left, axis=1) <= parts.residual).all()
+    assert (np.linalg.norm(vectors.astype(np.float64) - centre, axis=1) <= parts.size).all()
+    assert (np.abs(numbers) @ np.abs(numbers).T < 2**31).all()
+
+
+def test_the_products_of_a_panel_are_exact() -> None:
+    """At the ends of what 16 and 32 bits hold."""
+    rng = np.random.default_rng(0)
+    rows = np.zeros((70, 5), np.float32)
+    rows[:3] = [[1, 0, 0, 0, 0], [-1, 1, 0, 0, 0], [1, -1, 1, -1, 1]]
+    rows[3:] = rng.normal(size=(67, 5))
+    left, right = kernels.quantised(rows, np.zeros(5)), kernels.quantised(rows, np.zeros(5), PANEL)
+    sums = np.zeros((12 * len(left.numbers), PANEL), np.int32)
+    for panel in range(len(right.numbers)):
+        _products(left.numbers, right.numbers, panel, sums)
+        here = slice(panel * PANEL, min(70, (panel + 1) * PANEL))
+        numbers = np.rint(rows.astype(np.float64) / right.unit[:, None])
+        expected = numbers @ numbers[here].T
+        np.testing.assert_array_equal(sums[:70, : here.stop - here.start], expected)
+    assert abs(expected).max() < 2**31
+
+
+@numba.njit
+def _products(left: Any, right: Any, panel: int, out: Any) -> None:
+    for block in range(left.shape[0]):
+        products(left, block, right, panel, out, block)
