@@ -10,7 +10,7 @@ A query ``z`` and an entry ``u = (a + s)·t + c`` (both less a centre, for ``cen
 The screen knows ``z``, ``a``, ``s`` and ``c`` as 16-bit numbers times a unit (`quantise`), multiplies these exactly,
 and so knows each score to within a proven bound (`tables`). Each query keeps the k smallest *upper* ends; an entry
 whose *lower* end is above the k-th of them cannot be among the k nearest. What remains, and what cannot be told apart
-from the own token, is computed again in float64, directly from ``z`` and ``u`` (`distance`), so the answer is the one
+from the own token, is computed again in float64, directly from ``z`` and ``u`` (`distances`), so the answer is the one
 that going through every pair in float64 gives. Nothing here knows of xarray or transformers.
 """
 
@@ -129,20 +129,16 @@ def quantised(vectors: NDArray[np.floating], centre: NDArray[np.float64], width:
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def _put(entries, p, v, u):
+def _put(rows, shift, scale, offset, centre, p, v, u):
     """Compute one entry: ``u`` (d,)."""
-    scale = entries.scale[p, v]
+    t = scale[p, v]
     for f in range(u.shape[0]):
-        u[f] = (entries.rows[v, f] + entries.shift[p, f]) * scale + entries.offset[f] - entries.centre[p, f]
+        u[f] = (rows[v, f] + shift[p, f]) * t + offset[f] - centre[p, f]
 
 
-@numba.njit(nogil=True, cache=True)
-def distance(kind, z, q, entries, p, v, u):
-    """Distance of query q of z (Q, d), less the centre, and an entry, float64, from the definition.
-
-    A zero vector has cosine 0 to everything. ``u`` (d,) is overwritten.
-    """
-    _put(entries, p, v, u)
+@numba.njit(nogil=True, cache=True, inline="always")
+def _far(kind, z, q, u):
+    """Distance of query q of z (Q, d) and an entry u (d,), which is overwritten."""
     d = u.shape[0]
     if kind == EUCLIDEAN:
         for f in range(d):
@@ -156,11 +152,16 @@ def distance(kind, z, q, entries, p, v, u):
 
 
 @numba.njit(nogil=True, cache=True)
-def distances(kind, z, entries, ids, out):
-    """Distances of one query, z (1, d) less the centre, to entries of the first position: float32 (len(ids),)."""
+def distances(kind, z, q, entries, p, ids, count, out):
+    """Distances of query q of z (Q, d), less the centre, to the first `count` of some entries at position p.
+
+    In float64, from the definition; a zero vector has cosine 0 to everything.
+    """
+    rows, shift, scale, offset, centre = entries  # once: each time costs as much as a distance
     u = np.empty(z.shape[1])
-    for i in range(ids.shape[0]):
-        out[i] = distance(kind, z, 0, entries, 0, ids[i], u)
+    for i in range(count):
+        _put(rows, shift, scale, offset, centre, p, ids[i], u)
+        out[i] = _far(kind, z, q, u)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -188,11 +189,13 @@ def inner_products(words, places, start, stop, out):
 @numba.njit(nogil=True, cache=True)
 def prepare(kind, entries, z, place, own, own_distance, own_score, own_error):
     """Compute the own tokens' distances, scores and what float64 may be off by in these, each (Q,)."""
+    rows, shift, scale, offset, centre = entries
     d = z.shape[1]
     u = np.empty(d)
     for q in range(z.shape[0]):
-        own_distance[q] = distance(kind, z, q, entries, place[q], own[q], u)
-        _put(entries, place[q], own[q], u)
+        _put(rows, shift, scale, offset, centre, place[q], own[q], u)
+        own_distance[q] = _far(kind, z, q, u)
+        _put(rows, shift, scale, offset, centre, place[q], own[q], u)
         product, square = dot(z, q * d, u, 0, d), dot(u, 0, u, 0, d)
         norm = math.sqrt(dot(z, q * d, z, q * d, d))
         size = math.sqrt(square)
@@ -321,30 +324,29 @@ def _compact(found, q):
 
 
 @numba.njit(nogil=True, cache=True)
-def _order(kind, entries, queries, found, q, u):
+def _order(kind, entries, queries, found, q):
     """Exact distances of the candidates, and the order of (distance, id), which is what a stable sort gives."""
     exact = np.empty(found.filled[q])
-    for i in range(found.filled[q]):
-        exact[i] = distance(kind, queries.z, q, entries, queries.place[q], found.ids[q, i], u)
+    distances(kind, queries.z, q, entries, queries.place[q], found.ids[q], len(exact), exact)
     return exact, np.argsort(exact, kind="mergesort")
 
 
 @numba.njit(nogil=True, cache=True)
-def _settle_ties(kind, entries, queries, found, q, u):
+def _settle_ties(kind, entries, queries, found, q):
     """Count those of the undecided entries that are nearer than the own token."""
-    for i in range(found.ties[q]):
-        d = distance(kind, queries.z, q, entries, queries.place[q], found.tied[q, i], u)
-        found.rank[q] += d < queries.own_distance[q]
+    exact = np.empty(found.ties[q])
+    distances(kind, queries.z, q, entries, queries.place[q], found.tied[q], len(exact), exact)
+    found.rank[q] += (exact < queries.own_distance[q]).sum()
     found.ties[q] = 0
 
 
 @numba.njit(nogil=True, cache=True)
-def _make_room(kind, entries, queries, found, q, u):
+def _make_room(kind, entries, queries, found, q):
     """Make room for candidates: where more than fit are too close to tell, the k nearest of them will do."""
     _compact(found, q)
     if found.filled[q] < found.ids.shape[1]:
         return
-    _, order = _order(kind, entries, queries, found, q, u)
+    _, order = _order(kind, entries, queries, found, q)
     keep = np.zeros(found.filled[q], np.bool_)
     keep[order[: found.heap.shape[1]]] = True
     kept = 0
@@ -360,7 +362,6 @@ def screen(kind, kappa, entries, rows, columns, queries, first, last, found):
     """Screen queries against the panels from first to last, updating what is found."""
     count, d = entries.rows.shape
     places, n = entries.scale.shape[0], queries.z.shape[0]
-    u = np.empty(d)
     A, B, C, R, low, high = (
         np.empty((places, PANEL), np.float32), np.empty((places, PANEL), np.float32),
         np.empty((places, PANEL), np.float32), np.empty((places, PANEL), np.float32),
@@ -408,12 +409,12 @@ def screen(kind, kappa, entries, rows, columns, queries, first, last, found):
                     v = panel * PANEL + j
                     if not (above < own_low[q] or below > own_high[q]):
                         if ties[q] == tied.shape[1]:
-                            _settle_ties(kind, entries, queries, found, q, u)
+                            _settle_ties(kind, entries, queries, found, q)
                         tied[q, ties[q]] = v
                         ties[q] += 1
                     if not below > heap[q, 0]:
                         if filled[q] == ids.shape[1]:
-                            _make_room(kind, entries, queries, found, q, u)
+                            _make_room(kind, entries, queries, found, q)
                         ids[q, filled[q]], lows[q, filled[q]] = v, below
                         filled[q] += 1
                         if above < heap[q, 0]:
@@ -423,12 +424,11 @@ def screen(kind, kappa, entries, rows, columns, queries, first, last, found):
 @numba.njit(nogil=True, cache=True)
 def settle(kind, entries, queries, found, ids, exact):
     """Give the queries their exact neighbours: ids and distances (Q, k), ascending by (distance, id); and own ranks."""
-    u = np.empty(queries.z.shape[1])
     k = ids.shape[1]
     for q in range(queries.z.shape[0]):
-        _settle_ties(kind, entries, queries, found, q, u)
+        _settle_ties(kind, entries, queries, found, q)
         _compact(found, q)
-        all_exact, order = _order(kind, entries, queries, found, q, u)
+        all_exact, order = _order(kind, entries, queries, found, q)
         for rank in range(k):
             ids[q, rank] = found.ids[q, order[rank]]
             exact[q, rank] = all_exact[order[rank]]

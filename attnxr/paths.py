@@ -18,9 +18,9 @@
 None is believed without proof: see `attnxr.vocabulary`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ Name = Literal["factored", "shared", "reference"]
 
 TURNED: tuple[Arriving, ...] = ("key", "query")  # by position, in rotary models
 _NO_TERM = torch.zeros(1)
+_ROWS = 2048  # rows of a table that are made at once
 _FEW = 8  # words that tell tables of words apart
 
 
@@ -236,12 +237,12 @@ class Normed(Path):
 
     def _words_of(self, token_ids: Tensor) -> NDArray[np.float32]:
         """``x_v`` of some tokens: float32 (m, D), centred over the channels."""
-        parts = []
-        for batch in token_ids.split(BATCH):
+        words = np.empty((len(token_ids), self._norm.width), np.float32)
+        for batch, out in _batches(token_ids, words):
             seen = Arrival(self._window, self._layer, positional=torch.zeros(1), norm=0)
             self._window.run(batch[:, None], seen)
-            parts.append(_centred(seen.norm_inputs[0].reshape(len(batch), -1)).float())
-        return torch.cat(parts).numpy()
+            out[:] = _centred(seen.norm_inputs[0].reshape(len(batch), -1)).numpy()
+        return words
 
 
 class TwiceNormed(Normed):
@@ -308,6 +309,8 @@ class _Norm:
 
     Attributes
     ----------
+    width : int
+        D.
     linear : dict of float32 tensors (heads, features, D)
         ``W diag(γ)`` of each space, and of what the next LayerNorm is handed (``norm``), if there is one.
     offset : dict of float64 arrays (heads, features)
@@ -318,7 +321,7 @@ class _Norm:
         seen = Arrival(window, layer)
         window.run(torch.zeros(1, 1, dtype=torch.int64), seen)
         norm = seen.norms[number]
-        width = norm.normalized_shape[0]
+        width = self.width = norm.normalized_shape[0]
         self.epsilon = norm.eps
         seen = Arrival(window, layer, norm=number, normed=probes(width))
         window.run(torch.zeros(1 + width, 1, dtype=torch.int64), seen)
@@ -336,10 +339,13 @@ class _Norm:
 
     def project(self, space: Arriving, words: NDArray[np.float32]) -> NDArray[np.float32]:
         """``W diag(γ) x`` of the rows x of (m, D): float32 (heads, m, features)."""
-        heads, features, width = self.linear[space].shape
-        # One large product is the fastest.
-        flat = torch.mm(torch.from_numpy(words), self.linear[space].reshape(-1, width).T)
-        return flat.reshape(len(words), heads, features).transpose(0, 1).contiguous().numpy()
+        heads, features, _ = self.linear[space].shape
+        rows = np.empty((heads, len(words), features), np.float32)
+        turned = self.linear[space].reshape(-1, self.width).T
+        # All heads in one product, which is faster; a batch at a time, so that it is laid out anew in the cache.
+        for batch, out in _batches(words, rows.swapaxes(0, 1)):
+            out[:] = torch.mm(torch.from_numpy(batch), turned).reshape(-1, heads, features).numpy()
+        return rows
 
     def shift(self, space: Arriving, places: NDArray[np.float64]) -> NDArray[np.float64]:
         """The same of positional terms (P, D): float64 (heads, P, features)."""
@@ -361,6 +367,13 @@ def relative_error(found: NDArray[np.float64], true: NDArray[np.float64]) -> flo
     """Largest ``|found − true| / |true|`` of the vectors (…, features)."""
     sizes = np.maximum(np.linalg.norm(true, axis=-1), 1e-30)
     return float((np.linalg.norm(found - true, axis=-1) / sizes).max())
+
+
+def _batches(given: Any, out: NDArray) -> Iterator[tuple[Any, NDArray]]:
+    """Some rows at a time of what is given, and of where what is made of them goes."""
+    for start in range(0, len(given), _ROWS):
+        batch = slice(start, start + _ROWS)
+        yield given[batch], out[batch]
 
 
 def _centred(rows: Tensor) -> Tensor:

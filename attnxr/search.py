@@ -272,5 +272,5 @@ def distances(
     whole = kernels.Entries(block.rows[head], block.shift[head, here], block.scale(here), block.offset[head], centre)
     out = np.empty((len(queries), len(entries)), np.float32)
     for z, row in zip(queries.astype(np.float64), out, strict=True):
-        kernels.distances(_KIND[metric], z[None] - centre, whole, entries, row)
+        kernels.distances(_KIND[metric], z[None] - centre, 0, whole, 0, entries, len(entries), row)
     return out

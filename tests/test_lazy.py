@@ -33,8 +33,7 @@ def inaccessible(tiny: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on, computing a distance raises, and so does running the model or encoding the vocabulary."""
     assert tiny.enc is not None  # encoded by now
     monkeypatch.setattr(window.Window, "run", refuse)
-    for name in ("distance", "distances"):
-        monkeypatch.setattr(kernels, name, refuse)
+    monkeypatch.setattr(kernels, "distances", refuse)
     monkeypatch.setattr(arrival, "arrivals", refuse)
     monkeypatch.setattr(paths.Normed, "blocks", refuse)
 

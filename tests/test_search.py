@@ -268,13 +268,11 @@ def in_float64(vocabulary: Vocabulary, metric: str, head: int, queries: np.ndarr
     entries = kernels.Entries(
         vocabulary.rows[head], vocabulary.shift[head, here], vocabulary.scale(here), vocabulary.offset[head], centre
     )
-    kind, u = search._KIND[metric], np.empty(queries.shape[1])
-    return np.array(
-        [
-            [kernels.distance(kind, z[None] - centre, 0, entries, 0, v, u) for v in range(len(entries.rows))]
-            for z in queries.astype(np.float64)
-        ]
-    )
+    kind, every = search._KIND[metric], np.arange(len(entries.rows))
+    out = np.empty((len(queries), len(every)))
+    for q, z in enumerate(queries.astype(np.float64)):
+        kernels.distances(kind, z[None] - centre, 0, entries, 0, every, len(every), out[q])
+    return out
 
 
 KINDS = (
