@@ -91,11 +91,17 @@ def encode(window: Window, token_ids: list[int], include: tuple[str, ...], causa
     seen = _Encodings(window, causal)
     window.run(torch.tensor([token_ids]), seen)
     _explain_encodings(window, seen)
-    found = {
-        name: torch.stack(getattr(seen, name)).to("cpu", torch.float32) for name in ("encoding", "attention", *include)
-    }
+    found = {name: _stacked(getattr(seen, name)) for name in ("encoding", "attention", *include)}
     _check_mask(window, found["attention"], causal)
     return found
+
+
+def _stacked(layers: list[Tensor]) -> Tensor:
+    """All layers as one float32 CPU tensor; each is let go of on the way, since attention can fill the memory."""
+    out = torch.empty((len(layers), *layers[0].shape), dtype=torch.float32, device="cpu")
+    for layer in range(len(layers) - 1, -1, -1):
+        out[layer] = layers.pop()
+    return out
 
 
 def _explain_encodings(window: Window, seen: _Encodings) -> None:
@@ -124,7 +130,7 @@ def _explain_encodings(window: Window, seen: _Encodings) -> None:
 
 def _check_mask(window: Window, attention: Tensor, causal: bool | None) -> None:
     """Fail where the weights show that the model did not do as it was asked."""
-    ahead = attention.triu(1).flatten(1).any(dim=1)  # of each layer
+    ahead = torch.stack([layer.triu(1).any() for layer in attention])
     own = window.layout.causal
     if (causal is True and ahead.any()) or (causal is False and own and attention.shape[-1] > 1 and not ahead.all()):
         raise UnsupportedModelError(

@@ -225,20 +225,24 @@ class Model:
             tokens = [tokenize(self._tokenizer, one, seen.window.layout.max_tokens, truncate) for one in texts]
         for one in tokens:
             self._check_ids(one.ids, seen.vocabulary.size)
-        parts = [capture.encode(seen.window, one.ids, include, causal) for one in tokens]
+        several = len(tokens) > 1
+        parts = []
+        for one in tokens:
+            part = capture.encode(seen.window, one.ids, include, causal)
+            if several:
+                del part["attention"]
+            parts.append(part)
         if not seen.is_current():
             raise InputError(
                 "The model's weights were changed or moved while the text ran through it; expected weights that "
                 "stay as they are during a call. Encode the text again."
             )
-        several = len(tokens) > 1
         data = {
             name: (
                 _dims(name, seen),
-                np.concatenate([part[name].numpy() for part in parts], axis=-2),
+                np.concatenate([part[name].numpy() for part in parts], axis=-2) if several else parts[0][name].numpy(),
             )
             for name in parts[0]
-            if not (several and name == "attention")
         }
         coords = self._coords(tokens, seen)
         if {"key", "value"} & set(include):

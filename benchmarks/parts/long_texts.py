@@ -113,13 +113,13 @@ def _llama(shape: Shape, report: Report) -> int:
 def _texts(shape: Shape) -> list[str]:
     """Texts of as many tokens together as the shape has: one, or as few as there is memory to encode.
 
-    Encoding holds the attention weights of a text some four times while it is at it, and those of the texts before.
+    Encoding holds the attention weights of a text, and some of a layer's besides.
     """
     words = [f"w{i}" for i in shapes.token_ids(shape)]
     pieces = 1
     while True:
         length = len(words) // pieces
-        if (pieces + 4) * 4 * shape.layers * shape.heads * length**2 < psutil.virtual_memory().available / 2:
+        if 4 * (shape.layers + 6) * shape.heads * length**2 < 0.8 * psutil.virtual_memory().available:
             return [" ".join(words[start : start + length]) for start in range(0, len(words), length)]
         pieces *= 2
 
