@@ -64,7 +64,7 @@ class Block:
         """Mean of each head's rows: float64 (heads, d)."""
         return self.tables.get(
             ("row mean", self.key),
-            lambda: np.stack(_in_threads(lambda rows: rows.mean(axis=0, dtype=np.float64), self.rows)),
+            lambda: np.stack(in_threads(lambda rows: rows.mean(axis=0, dtype=np.float64), self.rows)),
         )
 
     @cached_property
@@ -75,7 +75,7 @@ class Block:
             return kernels.quantised(self.rows[h], mean[h], PANEL)
 
         mean = self.row_mean
-        return self.tables.get(("screened", self.key), lambda: Screened(_in_threads(screen, range(len(mean)))))
+        return self.tables.get(("screened", self.key), lambda: Screened(in_threads(screen, range(len(mean)))))
 
     def scale(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
         """Scale of each entry at some of the positions: float64 (len(places), V); equal words have equal bits."""
@@ -116,7 +116,7 @@ class NormedBlock(Block):
             here = self.places[places[missing]]
             products = np.empty((len(here), len(self.words)))
             starts = range(0, len(self.words), _BATCH)
-            _in_threads(lambda start: kernels.inner_products(self.words, here, start, start + _BATCH, products), starts)
+            in_threads(lambda start: kernels.inner_products(self.words, here, start, start + _BATCH, products), starts)
             squares = kernels.squares(here)[:, None]
             return list(norm_scale(self.words_square, products, squares, here.shape[1], self.epsilon))
 
@@ -167,6 +167,7 @@ def norm_scale(
     return 1 / np.sqrt((word + 2 * product + place) / width + epsilon)
 
 
-def _in_threads(function: Callable[[Any], Any], items: Any) -> list[Any]:
+def in_threads(function: Callable[[Any], Any], items: Any) -> list[Any]:
+    """Apply a function that lets go of Python's lock to each of some items, in as many threads as torch uses."""
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         return list(pool.map(function, items))

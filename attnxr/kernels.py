@@ -137,8 +137,8 @@ def _put(rows, shift, scale, offset, centre, p, v, u):
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def _far(kind, z, q, u):
-    """Distance of query q of z (Q, d) and an entry u (d,), which is overwritten."""
+def _far(kind, z, q, square, u):
+    """Distance of query q of z (Q, d), with its squared norm, and an entry u (d,), which is overwritten."""
     d = u.shape[0]
     if kind == EUCLIDEAN:
         for f in range(d):
@@ -147,7 +147,7 @@ def _far(kind, z, q, u):
     product = dot(z, q * d, u, 0, d)
     if kind == DOT:
         return -product
-    squares = dot(z, q * d, z, q * d, d) * dot(u, 0, u, 0, d)
+    squares = square * dot(u, 0, u, 0, d)
     return max(0.0, 1.0 - product / math.sqrt(squares)) if squares > 0.0 else 1.0
 
 
@@ -158,10 +158,11 @@ def distances(kind, z, q, entries, p, ids, count, out):
     In float64, from the definition; a zero vector has cosine 0 to everything.
     """
     rows, shift, scale, offset, centre = entries  # once: each time costs as much as a distance
-    u = np.empty(z.shape[1])
+    d = z.shape[1]
+    square, u = dot(z, q * d, z, q * d, d), np.empty(d)
     for i in range(count):
         _put(rows, shift, scale, offset, centre, p, ids[i], u)
-        out[i] = _far(kind, z, q, u)
+        out[i] = _far(kind, z, q, square, u)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -194,10 +195,8 @@ def prepare(kind, entries, z, place, own, own_distance, own_score, own_error):
     u = np.empty(d)
     for q in range(z.shape[0]):
         _put(rows, shift, scale, offset, centre, place[q], own[q], u)
-        own_distance[q] = _far(kind, z, q, u)
-        _put(rows, shift, scale, offset, centre, place[q], own[q], u)
-        product, square = dot(z, q * d, u, 0, d), dot(u, 0, u, 0, d)
-        norm = math.sqrt(dot(z, q * d, z, q * d, d))
+        product, square, z_square = dot(z, q * d, u, 0, d), dot(u, 0, u, 0, d), dot(z, q * d, z, q * d, d)
+        norm = math.sqrt(z_square)
         size = math.sqrt(square)
         if kind == EUCLIDEAN:
             own_score[q] = square - 2 * product
@@ -209,6 +208,7 @@ def prepare(kind, entries, z, place, own, own_distance, own_score, own_error):
             own_score[q] = -product / size if size > 0.0 else 0.0
             size = norm
         own_error[q] = 4 * (d + 16) * _DOUBLE * size
+        own_distance[q] = _far(kind, z, q, z_square, u)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from attnxr import kernels
-from attnxr.blocks import Block
+from attnxr.blocks import Block, in_threads
 from attnxr.simd import PANEL, QUERIES
 
 Metric = Literal["cosine", "euclidean", "dot", "centered_cosine"]
@@ -34,6 +34,7 @@ _KIND = {
     "dot": kernels.DOT,
 }
 _JOB = 1 << 17  # numbers of the queries of a job, 2 bytes each: they stay in a core's second cache
+_ENTRIES = 1 << 13  # distances that a thread computes at once
 _STEP = 1 << 30  # multiplications, a few milliseconds' worth, between two looks at whether the search was cancelled
 
 
@@ -271,6 +272,14 @@ def distances(
     centre = block.mean(here)[head] if metric == "centered_cosine" else np.zeros((1, queries.shape[1]))
     whole = kernels.Entries(block.rows[head], block.shift[head, here], block.scale(here), block.offset[head], centre)
     out = np.empty((len(queries), len(entries)), np.float32)
-    for z, row in zip(queries.astype(np.float64), out, strict=True):
-        kernels.distances(_KIND[metric], z[None] - centre, 0, whole, 0, entries, len(entries), row)
+    z = queries.astype(np.float64) - centre
+    parts = np.array_split(np.arange(len(entries)), max(1, len(entries) // _ENTRIES))
+
+    def fill(part: NDArray[np.intp]) -> None:
+        for q, row in enumerate(out):
+            here = slice(part[0], part[-1] + 1)
+            kernels.distances(_KIND[metric], z, q, whole, 0, entries[here], len(part), row[here])
+
+    if len(entries):
+        in_threads(fill, parts)
     return out
