@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from attnxr.analysis.origins import origins
     from attnxr.analysis.overlap import overlap
     from attnxr.analysis.sequence import sequence_distances, sequence_neighbors
+    from attnxr.analysis.significance import significance
     from attnxr.analysis.trajectories import trajectories
     from attnxr.analysis.words import words
     from attnxr.dashboard import explore
@@ -37,6 +38,7 @@ __all__ = [
     "overlap",
     "sequence_distances",
     "sequence_neighbors",
+    "significance",
     "trajectories",
     "words",
 ]
@@ -53,6 +55,7 @@ _HOMES = {
     "origins": "attnxr.analysis.origins",
     "words": "attnxr.analysis.words",
     "compare": "attnxr.analysis.comparison",
+    "significance": "attnxr.analysis.significance",
 }
 
 

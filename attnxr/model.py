@@ -18,6 +18,7 @@ from attnxr.errors import InputError, TextTooLongError, choice
 from attnxr.interface import on_cpu
 from attnxr.lazy import lazy_variable
 from attnxr.loading import Weights, load
+from attnxr.moments import Moment, moment
 from attnxr.question import Of, Options, Question, Space, VocabLayer
 from attnxr.search import Metric, Progress
 from attnxr.snapshot import Snapshot, take
@@ -398,6 +399,51 @@ class Model:
         )
         specs = schema.DISTANCES if len(dims) == 3 else schema.without_heads(schema.DISTANCES)
         result = schema.describe(result.set_xindex("vocab_token"), specs)
+        return result.isel(dict.fromkeys(question.dropped, 0))
+
+    @on_cpu()
+    def moments(
+        self,
+        encodings: xr.Dataset,
+        include: Sequence[Moment] = ("mean", "covariance"),
+        of: Of = "encoding",
+        space: Space = "value",
+        vocab_layer: VocabLayer = "input",
+        positional: bool = True,
+    ) -> xr.Dataset:
+        """Describe where the vocabulary's encodings lie that each vector is compared with.
+
+        Parameters
+        ----------
+        encodings, of, space, vocab_layer, positional
+            As in `neighbors`.
+        include : list of str
+            Any of ``mean``, ``covariance`` and ``direction``, the mean of u / |u| (0 for one of length 0).
+
+        Returns
+        -------
+        xr.Dataset
+            ``mean`` and ``direction`` (layer, head, position, feature), ``covariance`` (layer, head, position, feature,
+            other_feature), float64, over all V vocabulary entries with equal weights. Layers that are compared with one
+            vocabulary share its numbers in memory, so the arrays are not to be written into.
+
+        Raises
+        ------
+        InputError, UnsupportedModelError
+            As in `neighbors`; or if a name in `include` is unknown.
+        """
+        include = tuple(choice("include", name, tuple(schema.MOMENTS)) for name in dict.fromkeys(include))
+        seen = self._look()
+        question = Question(seen, self.name, encodings, Options("cosine", of, space, vocab_layer, positional))
+        data = {}
+        for name in include:
+            found = moment(question, name)
+            found = np.broadcast_to(found, (*question.shape, *found.shape[3:]))
+            dims = (*question.dims, *schema.MOMENTS[name].dims[3:])
+            data[name] = (dims, found if len(question.dims) == 3 else found[:, 0])
+        attrs = {name: value for name, value in question.attrs.items() if name != "metric"}
+        specs = schema.MOMENTS if len(question.dims) == 3 else schema.without_heads(schema.MOMENTS)
+        result = schema.describe(xr.Dataset(data, coords=question.coords, attrs=attrs), specs)
         return result.isel(dict.fromkeys(question.dropped, 0))
 
     @on_cpu()

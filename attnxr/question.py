@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,6 +81,31 @@ class _Part:
     blocks: Blocks
 
 
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """The vocabulary of one layer, as some of a question's vectors are compared with it.
+
+    Attributes
+    ----------
+    chosen : int array
+        Which of the question's layers are.
+    heads : int array (H,)
+        Which of the blocks' heads each head looks into.
+    place : int array (n,)
+        Which of the blocks' positions each position has.
+    turns : float64 array (n, d, d), optional
+        What turns the blocks' vectors to each position, where they are not there already.
+    blocks : list
+        See `attnxr.paths.Path.blocks`.
+    """
+
+    chosen: NDArray[np.intp]
+    heads: NDArray[np.intp]
+    place: NDArray[np.intp]
+    turns: NDArray[np.float64] | None
+    blocks: Blocks
+
+
 class Question:
     """How near are these vectors of a text to the vocabulary, in this space and by this metric?
 
@@ -117,7 +143,7 @@ class Question:
         self._seen, self._window, self._vocabulary, self._options = seen, window, vocabulary, options
         variable = "encoding" if of == "contribution" else of
         _check(encodings, variable, name, seen.fingerprint)
-        encodings, dropped = _whole(encodings, variable)
+        encodings, dropped = with_all_dims(encodings, variable)
         has_heads = of not in ("residual", "hidden")
         shared = of in ("key", "value") and layout.n_kv_heads != layout.n_heads
         if shared and space == "query":
@@ -348,6 +374,23 @@ class Question:
                 )
         return out
 
+    def spaces(self) -> Iterator[Compared]:
+        """Give the vocabulary of every layer that the vectors are compared with, one after the other."""
+        space = self._options.space
+        for layer in np.unique(self._layers).tolist():
+            part, turns = self._part(layer), None
+            if self._options.positional and space in ("key", "query"):
+                path = self._vocabulary.path(space, layer)
+                if path.name == "shared":
+                    features = self._queries.shape[-1]
+                    units = np.broadcast_to(np.eye(features)[:, None], (features, self.shape[2], features))
+                    turned = np.empty(units.shape)
+                    for i, ids in enumerate(self._texts):
+                        here = self._text_id == i
+                        turned[:, here] = path.turned_back(space, units[:, here], self._at[here], len(ids))
+                    turns = turned.transpose(1, 0, 2)  # unit vectors, turned back, are the rows of the turn
+            yield Compared(part.chosen, self._heads, part.place, turns, part.blocks)
+
     def in_sequence(self, ids: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Whether vocabulary ids (L, H, n, k) occur in the text of their position."""
         found = np.empty(ids.shape, bool)
@@ -357,7 +400,7 @@ class Question:
         return found
 
 
-def _whole(encodings: xr.Dataset, of: str) -> tuple[xr.Dataset, list[str]]:
+def with_all_dims(encodings: xr.Dataset, of: str) -> tuple[xr.Dataset, list[str]]:
     """Give the vectors and their coordinates the dimensions back that selecting by one number has dropped."""
     dims = schema.ENCODINGS[of].dims
     if "key_feature" in encodings[of].dims:

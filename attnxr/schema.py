@@ -76,6 +76,21 @@ DISTANCES: dict[str, Spec] = {
     "vocab_token": Spec(("vocab",), "str", "token of the vocabulary entry"),
     "vocab_text": Spec(("vocab",), "str", "what it stands for"),
 }
+MOMENTS: dict[str, Spec] = {
+    "mean": Spec(_head("feature"), "float64", "mean of the vocabulary's encodings"),
+    "covariance": Spec(_head("feature", "other_feature"), "float64", "their covariance, over all entries"),
+    "direction": Spec(_head("feature"), "float64", "mean of the vocabulary's encodings, each of length 1"),
+}
+SIGNIFICANCE: dict[str, Spec] = {
+    "nearest": Spec(_head(), "float32", "distance of the nearest vocabulary entry"),
+    "nearest_null": Spec(_head(), "float64", "mean of that distance over the draws"),
+    "nearest_p": Spec(_head(), "float64", "p-value of the nearest distance"),
+    "nearest_q": Spec(_head(), "float64", "Benjamini-Hochberg q-value of the nearest distance"),
+    "k_mean": Spec(_head(), "float64", "mean distance of the k nearest"),
+    "k_mean_null": Spec(_head(), "float64", "mean of that mean over the draws"),
+    "k_mean_p": Spec(_head(), "float64", "p-value of the mean of the k nearest"),
+    "k_mean_q": Spec(_head(), "float64", "Benjamini-Hochberg q-value of the mean of the k nearest"),
+}
 SEQUENCE_DISTANCES: dict[str, Spec] = {
     "distance": Spec(_head("other_position"), "float32", "distance between the encodings of two positions"),
     "other_token": Spec(("other_position",), "str", "token at the other position"),

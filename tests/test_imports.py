@@ -37,6 +37,7 @@ ORDER = [
     "loading",
     "snapshot",
     "question",
+    "moments",
     "model",
     "analysis",
     "corpus",

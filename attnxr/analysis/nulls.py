@@ -1,0 +1,242 @@
+"""Three kinds of chance that nearness can be held against; `significance` says what each is good for."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from attnxr.errors import InputError
+from attnxr.model import Model
+from attnxr.question import HEAD_VECTORS
+from attnxr.schema import TOKEN_COORDS
+from attnxr.search import Progress
+
+_BYTES = 1 << 27  # what vectors that are looked up at once may take
+_NO_VARIANCE = 1e-10  # of the largest variance: less than that is what rounding leaves where there is none
+
+Drawn = tuple[NDArray[np.intp], NDArray[np.float64]]
+"""Some positions (m,), and the statistics of what was drawn for them (draws, 2, layer, head, m)."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is held against chance.
+
+    Attributes
+    ----------
+    model : Model
+    encodings : xr.Dataset
+        With all its dimensions; see `attnxr.question.with_all_dims`.
+    variable : str
+        Which of its variables the vectors are made from.
+    k : int
+    options : dict
+        metric, of, space, vocab_layer and positional, as in `Model.neighbors`.
+    """
+
+    model: Model
+    encodings: xr.Dataset
+    variable: str
+    k: int
+    options: dict[str, Any]
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Those of the vectors: layer, head or its like if they have one, position, feature or its like."""
+        return tuple(map(str, self.encodings[self.variable].dims))
+
+    def vectors(self) -> NDArray[np.float64]:
+        """The vectors (layer, head, position, feature), as of one head where they have none."""
+        found = self.encodings[self.variable].values.astype(np.float64)
+        return found if found.ndim == 4 else found[:, None]
+
+    def texts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which text each position belongs to, and its place there."""
+        if "text_id" in self.encodings.coords:
+            return self.encodings["text_id"].values, self.encodings["text_position"].values
+        place = self.encodings["position"].values
+        return np.zeros_like(place), place
+
+    def replaced(
+        self,
+        layers: NDArray[np.intp],
+        positions: NDArray[np.intp],
+        vectors: NDArray,
+        heads: NDArray[np.intp] | None = None,
+    ) -> xr.Dataset:
+        """Other vectors (layers, heads, positions, feature) in the places of some layers, positions and heads."""
+        rest = self.encodings.drop_vars(self.variable).isel(layer=layers, position=positions)
+        if heads is not None:
+            rest = rest.drop_vars(self.dims[1]).assign_coords({self.dims[1]: heads})
+        vectors = vectors.astype(np.float32)
+        return rest.assign({self.variable: (self.dims, vectors if len(self.dims) == 4 else vectors[:, 0])})
+
+    def look_up(self, encodings: xr.Dataset, progress: Progress) -> NDArray[np.float64]:
+        """Nearest distance and mean of the k nearest, of vectors in place of those asked about: (2, layer, head, n)."""
+        near = self.model.neighbors(encodings, self.k, **self.options, progress=progress)
+        distance = near["distance"].values
+        return statistics(distance if distance.ndim == 4 else distance[:, None])
+
+
+def statistics(distance: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The nearest and the mean of distances (…, k) in ascending order: (2, …)."""
+    return np.stack([distance[..., 0].astype(np.float64), distance.mean(axis=-1, dtype=np.float64)])
+
+
+def rotation(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterator[Drawn]:
+    """Turn vectors about the vocabulary's centroid at random, in coordinates where its covariance is the identity.
+
+    With μ and Σ of the vocabulary, ``w = Σ^-½ (z − μ)`` becomes a vector of the same length in a direction that is
+    uniform on the sphere: ``μ + Σ^½ |w| e``. Where Σ has no variance, w has no part, and z keeps what it has there.
+
+    The directions e are those of a head, a text and a place in it, the same for all layers and whatever else is in the
+    Dataset. No length changes a centered cosine, so one search then serves all layers that have one vocabulary.
+    """
+    if asked.options["of"] == "contribution":
+        raise InputError(
+            "null='rotation' was asked with of='contribution': a head's part of the stream lies in a few of its "
+            "dimensions, and turned it would be no head's. Expected of='encoding', which it is made from, or another "
+            "null."
+        )
+    z = asked.vectors()
+    layers, heads, positions, features = z.shape
+    one_vocabulary = asked.options["vocab_layer"] != "same"
+    options = {name: value for name, value in asked.options.items() if name != "metric"}
+    moments = asked.model.moments(asked.encodings, **options)
+    shape = (1 if one_vocabulary else layers, heads, positions, features)
+    mean = moments["mean"].values[: shape[0]].reshape(shape)
+    covariance = moments["covariance"].values[: shape[0]].reshape(*shape, features)
+    labels = asked.encodings[asked.dims[1]].values.tolist() if len(asked.dims) == 4 else [0]
+    text, place = asked.texts()
+    for here, told in _parts(positions, 8 * draws * layers * heads * features, progress):
+        centre = mean[:, :, here, None]  # from here on (layer, head, position, draw, feature)
+        root, inverse, inside = _roots(covariance[:, :, here])
+        deviation = z[:, :, here, None] - centre
+        radius = np.linalg.norm(deviation @ inverse, axis=-1, keepdims=True)
+        kept = deviation - deviation @ inside
+        has_all = np.trace(inside, axis1=-2, axis2=-1).min() > features - 0.5
+        if one_vocabulary and has_all and asked.options["metric"] == "centered_cosine":
+            radius, kept = np.full_like(radius[:1], features**0.5), np.zeros_like(kept[:1])
+        seeds = [[[seed, head, text[p], place[p]] for p in here] for head in labels]
+        normal = np.array([[np.random.default_rng(s).standard_normal((draws, features)) for s in row] for row in seeds])
+        length = np.linalg.norm(normal @ inside, axis=-1, keepdims=True)
+        step = np.divide(
+            radius, length, out=np.zeros(np.broadcast_shapes(radius.shape, length.shape)), where=length > 0
+        )
+        turned = np.moveaxis(centre + kept + step * (normal @ root), 3, 0)
+        searched = turned.shape[1]
+        which = np.tile(np.arange(searched), draws)
+        found = asked.look_up(asked.replaced(which, here, turned.reshape(-1, *turned.shape[2:])), told)
+        found = found.reshape(2, draws, searched, heads, len(here)).swapaxes(0, 1)
+        yield here, np.broadcast_to(found, (draws, 2, layers, heads, len(here)))
+
+
+def other_heads(asked: Asked, progress: Progress) -> Iterator[Drawn]:
+    """Look each vector up in the spaces of all other heads: as many draws as there are others."""
+    model, of, space = asked.model, asked.options["of"], asked.options["space"]
+    spaces = model.n_heads if space == "query" else model.n_kv_heads
+    if of not in HEAD_VECTORS or spaces < 2:
+        raise InputError(
+            f"null='heads' was asked with of={of!r} and space={space!r} of {model.name!r}, where all heads share one "
+            "vocabulary, so that there is no other one to look into. Expected vectors and a space of several heads, or "
+            "another null."
+        )
+    z = asked.vectors()
+    layers, heads, positions, features = z.shape
+    sharing = (model.n_kv_heads if asked.dims[1] == "kv_head" else model.n_heads) // spaces
+    own = asked.encodings[asked.dims[1]].values // sharing
+    others = np.array([np.delete(np.arange(spaces), number) for number in own])[None, None, :, :, None]
+    which, one_of_each = np.arange(layers).repeat(heads), np.arange(spaces) * sharing
+    for here, told in _parts(positions, 4 * layers * heads * spaces * features, progress):
+        vectors = z[:, :, here].reshape(-1, 1, len(here), features).repeat(spaces, axis=1)
+        found = asked.look_up(asked.replaced(which, here, vectors, one_of_each), told)
+        found = found.reshape(2, layers, heads, spaces, len(here))
+        yield here, np.moveaxis(np.take_along_axis(found, others, axis=3), 3, 0)
+
+
+def shuffled(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterator[Drawn]:
+    """Put the tokens of each text into random orders, the special ones aside, and look up what each token then gets.
+
+    Every order is as likely as any other, the text's own included. A token is followed to its new place, and compared
+    with the vocabulary there.
+    """
+    texts = json.loads(asked.encodings.attrs["token_ids"])
+    text, place = asked.texts()
+    special = asked.model.vocabulary.special
+    include = () if asked.variable == "encoding" else (asked.variable,)
+    present = np.unique(text).tolist()
+    # The mask is named only where it is not the model's own: not every model lets it be chosen.
+    causal = asked.encodings.attrs["causal"]
+    own = asked.model.encode(token_ids=texts[present[0]]).attrs["causal"]
+    mask = None if causal == own else bool(causal)
+    for done, number in enumerate(present):
+        ids = np.array(texts[number])
+        here = np.flatnonzero(text == number)
+        free = np.flatnonzero(~special[ids])
+        generator = np.random.default_rng([seed, number])
+        each = 4 * asked.encodings[asked.variable].isel(position=here).size
+        batch = max(1, _BYTES // each)
+        for start in range(0, draws, batch):
+            parts, orders = [], []
+            for _ in range(min(batch, draws - start)):
+                now_at = np.arange(len(ids))
+                now_at[free] = generator.permutation(free)
+                order = np.empty_like(ids)
+                order[now_at] = ids
+                encoded = asked.model.encode(token_ids=order.tolist(), include=include, causal=mask)
+                kept = {dim: asked.encodings[dim].values for dim in asked.dims[:-2]}
+                parts.append(encoded[[asked.variable]].sel(kept).isel(position=now_at[place[here]]))
+                orders.append(order.tolist())
+            fraction = (done + start / draws) / len(present)
+            found = asked.look_up(
+                _end_to_end(parts, orders, asked.encodings.attrs),
+                _within(progress, fraction, len(parts) / draws / len(present)),
+            )
+            found = found.reshape(*found.shape[:3], len(parts), len(here))
+            yield here, np.moveaxis(found, 3, 0)
+
+
+def _end_to_end(parts: list[xr.Dataset], texts: list[list[int]], attrs: dict) -> xr.Dataset:
+    """Positions of several texts in one Dataset, as `Model.encode` gives them."""
+    (variable,) = parts[0].data_vars
+    dims = parts[0][variable].dims
+    of_position = {name: np.concatenate([part[name].values for part in parts]) for name in TOKEN_COORDS}
+    lengths = [part.sizes["position"] for part in parts]
+    coords: dict[str, Any] = {name: ("position", values) for name, values in of_position.items()}
+    coords |= {
+        "position": np.arange(sum(lengths)),
+        "text_id": ("position", np.repeat(np.arange(len(parts)), lengths)),
+        "text_position": ("position", of_position["position"]),
+        **{str(dim): parts[0][dim].values for dim in dims[:-2]},
+    }
+    vectors = np.concatenate([part[variable].values for part in parts], axis=-2)
+    return xr.Dataset({variable: (dims, vectors)}, coords, {**attrs, "token_ids": json.dumps(texts)})
+
+
+def _parts(positions: int, nbytes: int, progress: Progress) -> Iterator[tuple[NDArray[np.intp], Progress]]:
+    """A few positions at a time, of which each takes so many bytes, and whom to tell what fraction of these is done."""
+    step = max(1, _BYTES // nbytes)
+    for start in range(0, positions, step):
+        stop = min(start + step, positions)
+        yield np.arange(start, stop), _within(progress, start / positions, (stop - start) / positions)
+
+
+def _within(progress: Progress, start: float, share: float) -> Progress:
+    return lambda fraction: progress(start + share * fraction)
+
+
+def _roots(covariance: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """Σ^½, Σ^-½ (as a pseudo-inverse) and the projection onto where Σ has variance, each (…, d, d)."""
+    variance, axes = np.linalg.eigh(covariance)
+    has = variance > _NO_VARIANCE * variance[..., -1:]
+    deviation = np.sqrt(np.where(has, variance, 0))
+    inverse = np.divide(1, deviation, out=np.zeros_like(deviation), where=has)
+
+    def with_eigenvalues(values: NDArray) -> NDArray[np.float64]:
+        return (axes * values[..., None, :]) @ axes.swapaxes(-1, -2)
+
+    return with_eigenvalues(deviation), with_eigenvalues(inverse), with_eigenvalues(has.astype(np.float64))

@@ -1,0 +1,133 @@
+"""Moments of the vocabulary's encodings at each head and position: mean, covariance, mean direction.
+
+Encodings are ``u_v = t_v (a_v + s) + c`` (see `attnxr.blocks`), where only t and s depend on the position. With
+``m = Σ t_v (a_v + s) / V`` their mean is ``m + c``, and their covariance, in which c has no part::
+
+    (Σ t_v² a_v a_vᵀ + b sᵀ + s bᵀ + (Σ t_v²) s sᵀ) / V − m mᵀ      b = Σ t_v² a_v
+
+All in float64, and in batches: nothing as large as the vocabulary's encodings of a position is made.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attnxr.blocks import Block
+from attnxr.question import Question
+
+Moment = Literal["mean", "covariance", "direction"]
+
+_BATCH = 2048  # vocabulary entries of one head and position that are at hand at once, in the cache
+_PLACES = 32  # positions whose scales are
+
+
+def moment(question: Question, which: Moment) -> NDArray[np.float64]:
+    """One moment of all vocabulary entries, where the question's vectors are compared with them.
+
+    Parameters
+    ----------
+    question : Question
+    which : {"mean", "covariance", "direction"}
+        The mean of u; its covariance (divided by V); the mean of u / |u|, where a vector of length 0 counts as 0.
+
+    Returns
+    -------
+    float64 array (layers, H, n, d), or (layers, H, n, d, d) for the covariance
+        With one layer where all the question's layers are compared with the same.
+    """
+    spaces = list(question.spaces())
+    _, heads, positions = question.shape
+    layers = 1 if len(spaces) == 1 else question.shape[0]
+    out: NDArray[np.float64] | None = None
+    for space in spaces:
+        for rows, load in space.blocks:
+            here = np.flatnonzero(np.isin(space.place, rows))
+            places, at = np.unique(np.searchsorted(rows, space.place[here]), return_inverse=True)
+            blocks_heads, head = np.unique(space.heads, return_inverse=True)
+            found = _of_block(which, load(), blocks_heads, places)[np.ix_(head, at)]
+            if space.turns is not None:
+                found = np.einsum("nfg,hng...->hnf...", space.turns[here], found)
+                if which == "covariance":
+                    found = np.einsum("nfg,hneg->hnef", space.turns[here], found)
+            if out is None:
+                out = np.empty((layers, heads, positions, *found.shape[2:]))
+            out[np.ix_(np.arange(layers) if layers == 1 else space.chosen, np.arange(heads), here)] = found
+    assert out is not None  # a question has vectors
+    return out
+
+
+def _of_block(which: Moment, block: Block, heads: NDArray[np.intp], places: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Of some heads and positions of a block: (heads, places, …)."""
+    groups = []
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for start in range(0, len(places), _PLACES):
+            group = places[start : start + _PLACES]
+            scale = block.scale(slice(None))[group]
+            jobs = [
+                pool.submit(_OF_HEAD[which], block.rows[head], block.shift[head, group], block.offset[head], scale)
+                for head in heads
+            ]
+            groups.append(np.stack([job.result() for job in jobs]))
+    return np.concatenate(groups, axis=1)
+
+
+def _mean(
+    rows: NDArray[np.float32], shift: NDArray[np.float64], offset: NDArray[np.float64], scale: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Of rows (V, d), shifts (p, d), an offset (d,) and scales (p, V): (p, d)."""
+    total = sum(scale[:, entries] @ a for entries, a in _batches(rows))
+    return (total + scale.sum(axis=1)[:, None] * shift) / len(rows) + offset
+
+
+def _covariance(
+    rows: NDArray[np.float32], shift: NDArray[np.float64], offset: NDArray[np.float64], scale: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(p, d, d)"""
+    # Around the mean of the rows, so that what all have in common is not in the squares to cancel.
+    centre = rows.mean(axis=0, dtype=np.float64)
+    s = shift + centre
+    total, b = np.zeros_like(s), np.zeros_like(s)
+    squares = np.zeros((*s.shape, s.shape[1]))
+    for entries, a in _batches(rows):
+        a -= centre
+        total += scale[:, entries] @ a
+        b += np.square(scale[:, entries]) @ a
+        for p, t in enumerate(scale[:, entries]):
+            scaled = a * t[:, None]
+            squares[p] += scaled.T @ scaled
+    m = (total + scale.sum(axis=1)[:, None] * s) / len(rows)
+    cross = b[:, :, None] * s[:, None]
+    weight = np.square(scale).sum(axis=1)[:, None, None]
+    squares += cross + cross.transpose(0, 2, 1) + weight * s[:, :, None] * s[:, None]
+    return squares / len(rows) - m[:, :, None] * m[:, None]
+
+
+def _direction(
+    rows: NDArray[np.float32], shift: NDArray[np.float64], offset: NDArray[np.float64], scale: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(p, d)"""
+    total = np.zeros_like(shift)
+    for entries, a in _batches(rows):
+        for p, t in enumerate(scale[:, entries]):
+            u = (a + shift[p]) * t[:, None] + offset
+            norm = np.sqrt(np.einsum("vf,vf->v", u, u))
+            total[p] += np.divide(1, norm, out=np.zeros_like(norm), where=norm > 0) @ u
+    return total / len(rows)
+
+
+_OF_HEAD: dict[Moment, Callable[..., NDArray[np.float64]]] = {
+    "mean": _mean,
+    "covariance": _covariance,
+    "direction": _direction,
+}
+
+
+def _batches(rows: NDArray[np.float32]) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Copies of a few of the rows (V, d) at a time, in float64, and which of them they are."""
+    for start in range(0, len(rows), _BATCH):
+        entries = slice(start, start + _BATCH)
+        yield entries, rows[entries].astype(np.float64)
