@@ -76,6 +76,10 @@ DISTANCES: dict[str, Spec] = {
     "vocab_token": Spec(("vocab",), "str", "token of the vocabulary entry"),
     "vocab_text": Spec(("vocab",), "str", "what it stands for"),
 }
+VOCABULARY_ENCODINGS: dict[str, Spec] = {
+    "vocabulary_encoding": Spec(_head("entry", "feature"), "float64", "encoding of the vocabulary entry"),
+    "vector": Spec(_head("feature"), "float64", "vector that is compared with it"),
+}
 MOMENTS: dict[str, Spec] = {
     "mean": Spec(_head("feature"), "float64", "mean of the vocabulary's encodings"),
     "covariance": Spec(_head("feature", "other_feature"), "float64", "their covariance, over all entries"),

@@ -38,6 +38,7 @@ ORDER = [
     "snapshot",
     "question",
     "moments",
+    "entries",
     "model",
     "analysis",
     "corpus",
