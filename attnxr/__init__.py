@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnxr.analysis.comparison import compare
+    from attnxr.analysis.maps import map_encodings
     from attnxr.analysis.origins import origins
     from attnxr.analysis.overlap import overlap
     from attnxr.analysis.sequence import sequence_distances, sequence_neighbors
@@ -34,6 +35,7 @@ __all__ = [
     "compare",
     "explore",
     "load_model",
+    "map_encodings",
     "origins",
     "overlap",
     "sequence_distances",
@@ -52,6 +54,7 @@ _HOMES = {
     "sequence_neighbors": "attnxr.analysis.sequence",
     "trajectories": "attnxr.analysis.trajectories",
     "overlap": "attnxr.analysis.overlap",
+    "map_encodings": "attnxr.analysis.maps",
     "origins": "attnxr.analysis.origins",
     "words": "attnxr.analysis.words",
     "compare": "attnxr.analysis.comparison",
