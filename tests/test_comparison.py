@@ -183,6 +183,15 @@ def test_several_texts_are_aligned_one_by_one(roberta: Case) -> None:
         attnxr.compare(near_a, roberta.model.neighbors(roberta.model.encode(A)))
 
 
+def test_frequent_tokens_of_a_long_text_are_aligned_too() -> None:
+    """Left to itself, difflib takes tokens that make up over 1 % of 200 or more for noise."""
+    model = attnxr.Model(models.tiny_roberta(max_position_embeddings=300))
+    middle = [9, 5, 5] * 70
+    texts = [[0, *middle, 2], [7, *middle, 3]]
+    near_a, near_b = (model.neighbors(model.encode(token_ids=ids).isel(layer=[0]), k=2) for ids in texts)
+    assert pairs(attnxr.compare(near_a, near_b)) == [(i, i) for i in range(1, 211)]
+
+
 def test_other_metrics_have_no_comparable_distances(roberta: Case, a: Any) -> None:
     found = attnxr.compare(a[0], roberta.model.neighbors(a[1], metric="euclidean"))
     assert "own_distance_difference" not in found

@@ -117,6 +117,8 @@ WRONG: list[tuple[Callable[[xr.Dataset], Any], str]] = [
     (lambda near: attnxr.overlap(near.isel(layer=[1])), "two layers"),
     (lambda near: attnxr.overlap(near.isel(layer=1)), "two layers"),
     (lambda near: attnxr.overlap(near.isel(rank=0)), "rank"),
+    (lambda near: attnxr.overlap(near.isel(rank=slice(1, None))), "ranks"),
+    (lambda near: attnxr.overlap(near.isel(rank=[])), "narrowly"),
     (lambda near: attnxr.overlap(near.drop_vars("neighbor_id")), "neighbor_id"),
 ]
 

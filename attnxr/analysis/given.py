@@ -91,6 +91,11 @@ def neighbors(near: xr.Dataset, *required: str, name: str = "near") -> Given:
             f"{name} has sizes {dict(taken.sizes)}; expected at least one layer, head and position. Select less "
             "narrowly."
         )
+    if "rank" in taken.dims and not np.array_equal(taken["rank"].values, np.arange(1, taken.sizes["rank"] + 1)):
+        raise InputError(
+            f"{name} has the neighbours of ranks {taken['rank'].values.tolist()!s:.80}; expected 1, 2, … in order. "
+            "Select the nearest: isel(rank=slice(5))."
+        )
     return Given(taken, head, dropped)
 
 

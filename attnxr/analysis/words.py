@@ -89,7 +89,7 @@ def _groups(dataset: xr.Dataset) -> list[NDArray[np.intp]]:
     word_of = dataset["word"].values
     text_of = dataset["text_id"].values if "text_id" in dataset.coords else np.zeros_like(word_of)
     found: dict[tuple[int, int], list[int]] = {}
-    for i in np.argsort(dataset["position"].values, kind="stable"):
+    for i in np.argsort(dataset["position"].values):
         if word_of[i] >= 0:
             found.setdefault((text_of[i], word_of[i]), []).append(i)
     if not found:
@@ -157,7 +157,7 @@ def _together(variable: xr.Variable, groups: list[NDArray[np.intp]], how: str) -
 
 def _summed_over_keys(dataset: xr.Dataset, groups: list[NDArray[np.intp]]) -> xr.Variable:
     """Attention of each token to each word: (layer, head, position, key_word)."""
-    attention = dataset.variables["attention"]
+    attention = dataset["attention"].transpose(..., "key_position").variable
     keys = key_tokens(dataset, "The Dataset")["position"].values
     indicator = np.zeros((len(keys), len(groups)))
     for word, group in enumerate(groups):
