@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnxr.analysis.comparison import compare
+    from attnxr.analysis.csls import csls_neighbors
+    from attnxr.analysis.hubness import hubness, hubness_remedies
     from attnxr.analysis.maps import map_encodings
     from attnxr.analysis.origins import origins
     from attnxr.analysis.overlap import overlap
+    from attnxr.analysis.rogue import rogue_dimensions
     from attnxr.analysis.sequence import sequence_distances, sequence_neighbors
     from attnxr.analysis.significance import significance
     from attnxr.analysis.trajectories import trajectories
@@ -33,11 +36,15 @@ __all__ = [
     "TextTooLongError",
     "UnsupportedModelError",
     "compare",
+    "csls_neighbors",
     "explore",
+    "hubness",
+    "hubness_remedies",
     "load_model",
     "map_encodings",
     "origins",
     "overlap",
+    "rogue_dimensions",
     "sequence_distances",
     "sequence_neighbors",
     "significance",
@@ -50,6 +57,10 @@ _HOMES = {
     "Model": "attnxr.model",
     "load_model": "attnxr.model",
     "explore": "attnxr.dashboard",
+    "csls_neighbors": "attnxr.analysis.csls",
+    "hubness": "attnxr.analysis.hubness",
+    "hubness_remedies": "attnxr.analysis.hubness",
+    "rogue_dimensions": "attnxr.analysis.rogue",
     "sequence_distances": "attnxr.analysis.sequence",
     "sequence_neighbors": "attnxr.analysis.sequence",
     "trajectories": "attnxr.analysis.trajectories",

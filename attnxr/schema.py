@@ -1,5 +1,6 @@
 """The Datasets, declared as data: names, dimensions, dtypes and meanings, and the check that they hold."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +96,32 @@ SIGNIFICANCE: dict[str, Spec] = {
     "k_mean_p": Spec(_head(), "float64", "p-value of the mean of the k nearest"),
     "k_mean_q": Spec(_head(), "float64", "Benjamini-Hochberg q-value of the mean of the k nearest"),
 }
+HUBNESS: dict[str, Spec] = {
+    "occurrence": Spec(
+        ("layer", "head", "position", "vocab"), "int32", "how many vectors have the entry as a neighbour"
+    ),
+    "skewness": Spec(_head(), "float64", "skewness of that number over the vocabulary"),
+    "chance_skewness": Spec((), "float64", "skewness if neighbours were picked at random"),
+    "hub_id": Spec(_head("hub_rank"), "int32", "vocabulary id of a most frequent neighbour; -1 where none is left"),
+    "hub": Spec(_head("hub_rank"), "str", "its token"),
+    "hub_text": Spec(_head("hub_rank"), "str", "what its token stands for"),
+    "hub_occurrence": Spec(_head("hub_rank"), "int32", "how many vectors have it as a neighbour"),
+}
+REMEDIES: dict[str, Spec] = {
+    "skewness": Spec(("metric", *_head()), "float64", "skewness of how often entries are neighbours"),
+    "chance_skewness": Spec((), "float64", "skewness if neighbours were picked at random"),
+    "largest_occurrence": Spec(("metric", *_head()), "int32", "how many vectors have the largest hub as a neighbour"),
+    "overlap": Spec(("metric", *_head()), "float64", "share of the neighbours by cosine that stay neighbours"),
+    "own_rank": Spec(("metric", *_head()), "int32", "1 + the number of entries strictly nearer than the own token"),
+}
+ROGUE: dict[str, Spec] = {
+    "contribution": Spec(
+        ("pairs", "layer", "head", "feature"), "float64", "what a feature adds to the expected cosine"
+    ),
+    "expected_cosine": Spec(("pairs", "layer", "head"), "float64", "mean cosine of such pairs"),
+    "top_feature": Spec(("pairs", "layer", "head", "top_rank"), "int32", "feature that contributes most"),
+    "top_share": Spec(("pairs", "layer", "head", "top_rank"), "float64", "its part of the expected cosine"),
+}
 SEQUENCE_DISTANCES: dict[str, Spec] = {
     "distance": Spec(_head("other_position"), "float32", "distance between the encodings of two positions"),
     "other_token": Spec(("other_position",), "str", "token at the other position"),
@@ -179,8 +206,14 @@ MAP: dict[str, Spec] = {
 
 def without_heads(specs: dict[str, Spec]) -> dict[str, Spec]:
     """The same variables for vectors of the residual stream, which have no heads."""
+    return only_dims(specs, ("layer", "position"))
+
+
+def only_dims(specs: dict[str, Spec], dims: Iterable[Any]) -> dict[str, Spec]:
+    """The same variables without those of a vector's dimensions (layer, head, position) that are not among `dims`."""
+    kept = {_ALIASES.get(dim, dim) for dim in dims}
     return {
-        name: Spec(tuple(dim for dim in spec.dims if dim != "head"), spec.dtype, spec.meaning)
+        name: Spec(tuple(dim for dim in spec.dims if dim in kept or dim not in _head()), spec.dtype, spec.meaning)
         for name, spec in specs.items()
     }
 

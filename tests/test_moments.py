@@ -9,7 +9,9 @@ import pytest
 import xarray as xr
 
 import attnxr
+import attnxr.model
 from attnxr.errors import InputError
+from tests import models
 from tests.cases import HEAD_VECTORS, Case
 from tests.families import FAMILIES
 from tests.oracles import Array
@@ -84,6 +86,39 @@ def test_positions_beyond_one_batch_are_served_too(tiny: Case) -> None:
     for position in (0, 35):
         position_id = int(tiny.oracle.position_ids(enc.token_id.values)[position])
         check(found.isel(layer=0, head=1, position=position), tiny.oracle.vocabulary("value", position_id)[1])
+
+
+def test_what_is_kept_serves_other_layers_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    compute = attnxr.model.moment
+
+    def counted(question: Any, which: Any) -> Array:
+        made.append(which)
+        return compute(question, which)
+
+    monkeypatch.setattr("attnxr.model.moment", counted)
+    model = attnxr.Model(models.tiny_bert())
+    enc = model.encode(token_ids=[7, 60, 8])
+    first = model.moments(enc.isel(layer=[0]), ["mean"])
+    again = model.moments(enc.isel(layer=[2]), ["mean"])
+    np.testing.assert_array_equal(first["mean"], again["mean"])
+    assert made == ["mean"]
+    with pytest.raises(ValueError, match="read-only"):
+        again["mean"].values[:] = 0
+    others: list[tuple[Any, dict[str, Any]]] = [
+        (enc, {"positional": False}),
+        (enc, {"space": "key"}),
+        (enc, {"vocab_layer": 1}),
+        (enc.isel(position=[2, 1, 0]), {}),
+        (enc.isel(head=[1, 0]), {}),
+        (enc.isel(layer=[1]), {"vocab_layer": "same"}),
+        (enc.isel(layer=[2]), {"vocab_layer": "same"}),
+    ]
+    for dataset, options in others:
+        kept = model.moments(dataset, ["mean"], **options)
+        fresh = attnxr.Model(models.tiny_bert(), memory=0).moments(dataset, ["mean"], **options)
+        xr.testing.assert_identical(kept, fresh)
+    assert len(made) == 1 + 2 * len(others)
 
 
 def test_an_unknown_moment_is_refused(tiny: Case) -> None:

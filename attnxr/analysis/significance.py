@@ -1,6 +1,5 @@
 """Is a neighbour list more than noise? p-values of how near the nearest are, against three kinds of chance."""
 
-import operator
 from typing import Literal
 
 import numpy as np
@@ -10,7 +9,7 @@ from scipy.stats import false_discovery_control
 from attnxr.analysis import nulls
 from attnxr.errors import InputError, choice
 from attnxr.model import Model
-from attnxr.question import Of, Space, VocabLayer, with_all_dims
+from attnxr.question import Of, Space, VocabLayer, whole_number, with_all_dims
 from attnxr.schema import SIGNIFICANCE, describe, without_heads
 from attnxr.search import Metric, Progress
 
@@ -22,7 +21,7 @@ HYPOTHESES: dict[Null, str] = {
     "heads": "the vector has no more to do with its own head's vocabulary than with that of any other head",
     "shuffled": "the order of the text's tokens does not matter to how near the vector comes",
 }
-_DRAWS = 99
+_DRAWS = {"rotation": 99, "shuffled": 19}  # each of the latter is a forward pass or two
 
 
 def significance(
@@ -73,7 +72,8 @@ def significance(
     k : int
         How many neighbours the mean is over.
     draws : int, optional
-        How many draws for each vector, 99 unless told. Not with ``heads``, which has as many as there are other heads.
+        How many draws for each vector; unless told 99 of ``rotation``, and 19 of ``shuffled``, each of which is a
+        text for the model to read. Not with ``heads``, which has as many as there are other heads.
     seed : int
         Not negative. The same seed gives the same draws, for a selection too.
     metric, of, space, vocab_layer, positional
@@ -108,8 +108,8 @@ def significance(
         raise InputError(
             f"draws={draws!r} was given with null='heads', which has one draw for each other head. Expected no draws."
         )
-    draws = _whole_number("draws", _DRAWS if draws is None else draws, 1)
-    seed = _whole_number("seed", seed, 0)
+    draws = whole_number("draws", _DRAWS.get(null, 1) if draws is None else draws, 1)
+    seed = whole_number("seed", seed, 0)
     options = {"metric": metric, "of": of, "space": space, "vocab_layer": vocab_layer, "positional": positional}
     near = model.neighbors(encodings, k, **options)  # type: ignore[arg-type]
     variable = "encoding" if of == "contribution" else of
@@ -140,13 +140,3 @@ def significance(
     drawn_by = {"null": null, "hypothesis": HYPOTHESES[null], "draws": int(made.flat[0]), "seed": seed}
     result.attrs = {**near.attrs, **drawn_by}
     return describe(result, specs).isel(dict.fromkeys(dropped, 0))
-
-
-def _whole_number(option: str, value: object, least: int) -> int:
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        number = least - 1
-    if number < least or isinstance(value, bool):
-        raise InputError(f"{option}={value!r} was given; expected a whole number, {least} or more.")
-    return number

@@ -1,0 +1,142 @@
+"""Neighbours by cosine with local scaling, which takes from everybody's neighbours what makes them so."""
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from attnxr.model import Model
+from attnxr.question import Of, Space, VocabLayer, whole_number, with_all_dims
+from attnxr.schema import NEIGHBORS, describe, without_heads
+
+_BYTES = 1 << 28  # what the distances that are at hand at once may take
+
+
+def csls_neighbors(
+    model: Model,
+    encodings: xr.Dataset,
+    k: int = 15,
+    local: int = 10,
+    of: Of = "encoding",
+    space: Space = "value",
+    vocab_layer: VocabLayer = "input",
+    positional: bool = True,
+) -> xr.Dataset:
+    """Find the vocabulary tokens nearest by cross-domain similarity local scaling, CSLS [1]_.
+
+    Of one layer and head, let ``S[p, v]`` be the cosine of the vector at position p and vocabulary entry v, encoded as
+    standing at p. Then ``CSLS[p, v] = 2 S[p, v] − r_T[p] − r_S[v]``, where
+
+    - ``r_T[p]`` is the mean of the `local` largest ``S[p, ·]``: of the vector and the vocabulary entries nearest to it;
+    - ``r_S[v]`` is the mean of the `local` largest ``S[·, v]`` (of all, where there are fewer positions): of the entry
+      and the vectors of that layer and head nearest to it, over all positions in the Dataset, its texts together.
+
+    An entry that is near to all vectors has a large r_S, and must be nearer still to be a neighbour of one. So what is
+    nearest to a vector depends on the others in the Dataset; r_T changes no order. Nothing is left out beforehand: r_T,
+    r_S, neighbours and own ranks are over all V entries, in float64, from `Model.distances`, which are float32.
+
+    Parameters
+    ----------
+    model : Model
+    encodings : xr.Dataset
+        What `Model.encode` returns, or a selection from it. Among few vectors there are no hubs to speak of: lay many
+        texts end to end.
+    k : int
+        How many neighbours, 1 … V.
+    local : int
+        How many nearest make up a mean similarity, 1 … V; 10 in the paper.
+    of, space, vocab_layer, positional
+        As in `Model.neighbors`.
+
+    Returns
+    -------
+    xr.Dataset
+        As `Model.neighbors`, with −CSLS for ``distance`` and ``own_distance``; equal ones come in the order of their
+        ids. attrs["metric"] is ``csls``.
+
+    Raises
+    ------
+    InputError, UnsupportedModelError
+        As in `Model.neighbors`; or if `local` is out of range.
+
+    References
+    ----------
+    .. [1] Conneau et al., Word Translation Without Parallel Data, ICLR 2018, section 2.3.
+    """
+    options = {"of": of, "space": space, "vocab_layer": vocab_layer, "positional": positional}
+    size = model.distances(encodings, "cosine", **options).sizes["vocab"]  # type: ignore[arg-type]
+    k, local = whole_number("k", k, 1, size), whole_number("local", local, 1, size)
+    whole, dropped = with_all_dims(encodings, "encoding" if of == "contribution" else of)
+    lazy = model.distances(whole, "cosine", **options)  # type: ignore[arg-type]
+    distance = lazy["distance"]
+    dims = distance.dims[:-1]
+    shape = distance.shape[:-1] if len(dims) == 3 else (distance.shape[0], 1, distance.shape[1])
+    own = whole["token_id"].values
+    ids, found = np.empty((*shape, k), np.int32), np.empty((*shape, k), np.float32)
+    own_rank, own_distance = np.empty(shape, np.int32), np.empty(shape, np.float32)
+    for layer, head, cosine in _cosines(distance):
+        for p, row in enumerate(_scaled(cosine, local)):
+            here = layer, head, p
+            ids[here] = nearest = _largest(row, k)
+            found[here] = -row[nearest]
+            own_rank[here] = 1 + np.count_nonzero(row > row[own[p]])
+            own_distance[here] = -row[own[p]]
+    texts = json.loads(whole.attrs["token_ids"])
+    of_text = whole["text_id"].values if "text_id" in whole.coords else np.zeros(len(own), np.int64)
+    in_sequence = np.stack([np.isin(ids[:, :, p], texts[i]) for p, i in enumerate(of_text)], axis=2)
+    answer = {
+        "neighbor_id": ids,
+        "neighbor": model.vocabulary.token[ids],
+        "neighbor_text": model.vocabulary.text[ids],
+        "distance": found,
+        "in_sequence": in_sequence,
+        "own_rank": own_rank,
+        "own_distance": own_distance,
+    }
+    result = xr.Dataset(
+        {
+            name: ((*dims, "rank")[: len(dims) + array.ndim - 3], array if len(dims) == 3 else array[:, 0])
+            for name, array in answer.items()
+        },
+        coords={**lazy.isel(vocab=0, drop=True).coords, "rank": np.arange(1, k + 1)},
+        attrs={**lazy.attrs, "metric": "csls", "k": k, "local": local},
+    )
+    specs = NEIGHBORS if len(dims) == 3 else without_heads(NEIGHBORS)
+    return describe(result, specs).isel({dim: 0 for dim in dropped if dim in dims})
+
+
+def _cosines(distance: xr.DataArray) -> Iterator[tuple[int, int, NDArray[np.float64]]]:
+    """Cosines (positions, V) of each layer and head, as many of which are computed at once as there is room for.
+
+    Position by position: the encodings of one can be all that there is room for.
+    """
+    layers, *_, positions, size = distance.shape
+    heads = distance.shape[1] if distance.ndim == 4 else 1
+    room = max(1, _BYTES // (4 * positions * size))
+    layer_step, head_step = max(1, room // heads), min(room, heads)
+    for layer in range(0, layers, layer_step):
+        for head in range(0, heads, head_step):
+            part = distance.isel({"layer": slice(layer, layer + layer_step)})
+            if distance.ndim == 4:
+                part = part.isel({distance.dims[1]: slice(head, head + head_step)})
+            each = [part.isel(position=p).values.reshape(part.sizes["layer"], -1, size) for p in range(positions)]
+            for i, j in np.ndindex(each[0].shape[:2]):
+                yield layer + i, head + j, 1 - np.array([one[i, j] for one in each], np.float64)
+
+
+def _scaled(cosine: NDArray[np.float64], local: int) -> NDArray[np.float64]:
+    """CSLS of cosines (positions, V)."""
+    return 2 * cosine - _mean_of_largest(cosine, local, 1) - _mean_of_largest(cosine, min(local, len(cosine)), 0)
+
+
+def _mean_of_largest(values: NDArray[np.float64], count: int, axis: int) -> NDArray[np.float64]:
+    largest = np.take(np.partition(values, -count, axis), range(-count, 0), axis)
+    return largest.mean(axis, keepdims=True)
+
+
+def _largest(values: NDArray[np.float64], k: int) -> NDArray[np.intp]:
+    """Where the k largest of (V,) are, the largest first and equal ones in their order."""
+    among = np.flatnonzero(values >= np.partition(values, -k)[-k])
+    return among[np.argsort(-values[among], kind="stable")[:k]]

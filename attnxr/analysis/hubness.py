@@ -1,0 +1,202 @@
+"""Hubs: vocabulary entries that are among the nearest of far more vectors than chance would have it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.stats import skew
+
+from attnxr.analysis.csls import csls_neighbors
+from attnxr.errors import InputError
+from attnxr.model import Model
+from attnxr.question import Of, Space, VocabLayer, whole_number
+from attnxr.schema import HUBNESS, NEIGHBORS, REMEDIES, describe, only_dims, validate
+
+
+def hubness(neighbors: xr.Dataset, hubs: int = 10, over: Sequence[str] = ("position",)) -> xr.Dataset:
+    """Count how often each vocabulary entry is somebody's neighbour [1]_.
+
+    ``occurrence``, N_k(v), is the number of vectors that have v among their k nearest. Its skewness measures hubness:
+    it is large where a few entries are everybody's neighbours. Where vectors are few beside the entries, as in one
+    text, even chance gives a skewed N_k: if each of n vectors had k of the V entries picked for it at random, N_k(v)
+    would be binomial, of skewness ``(1 − 2q) / sqrt(n q (1 − q))`` with q = k / V. Hubness is the excess over that.
+
+    Parameters
+    ----------
+    neighbors : xr.Dataset
+        What `Model.neighbors` or `csls_neighbors` returns, or a selection from it with the ranks 1 … k.
+    hubs : int
+        How many of the most frequent neighbours to name.
+    over : sequence of str
+        Dimensions whose vectors are counted together: any of ``position``, ``head`` (or ``kv_head``) and ``layer``.
+
+    Returns
+    -------
+    xr.Dataset
+        With the dimensions of `neighbors` that are not counted over:
+
+        - ``occurrence`` (…, vocab) int32: N_k of every entry;
+        - ``skewness`` (…) float64: the third standardised moment of N_k over the vocabulary, 0 where all are equal;
+        - ``chance_skewness`` () float64: what chance would give, as above;
+        - ``hub_id``, ``hub_occurrence`` int32, ``hub``, ``hub_text`` str (…, hub_rank): the most frequent neighbours,
+          equal ones in the order of their ids. Entries that are nobody's neighbour are no hubs: where too few are
+          left, the id is −1 and the names are empty.
+
+        attrs["vectors"] is n.
+
+    Raises
+    ------
+    InputError
+        If the Dataset has no neighbours, not the ranks 1 … k or not a dimension of `over`, or `hubs` is no number from
+        1 to V.
+
+    References
+    ----------
+    .. [1] Radovanović, Nanopoulos & Ivanović, Hubs in Space: Popular Nearest Neighbors in High-Dimensional Data,
+       JMLR 11, 2010.
+    """
+    ids = _ids(neighbors, over)
+    size, k = int(neighbors.attrs["vocab_size"]), ids.sizes["rank"]
+    hubs = whole_number("hubs", hubs, 1, size)
+    kept = [str(dim) for dim in ids.dims if dim not in (*over, "rank")]
+    occurrence = _occurrence(ids, kept, size)
+    shape = occurrence.shape[:-1]
+    hub_ids, hub_occurrence = np.full((*shape, hubs), -1, np.int32), np.zeros((*shape, hubs), np.int32)
+    for here in np.ndindex(shape):
+        count = occurrence[here]
+        some = np.flatnonzero(count)
+        some = some[np.argsort(-count[some], kind="stable")[:hubs]]
+        hub_ids[here][: len(some)], hub_occurrence[here][: len(some)] = some, count[some]
+    n = int(np.prod([ids.sizes[dim] for dim in over]))
+    ranked = (*kept, "hub_rank")
+    result = xr.Dataset(
+        {
+            "occurrence": ((*kept, "vocab"), occurrence),
+            "skewness": (kept, _skewness(occurrence)),
+            "chance_skewness": ((), _chance_skewness(n, k / size)),
+            "hub_id": (ranked, hub_ids),
+            "hub": (ranked, _names(neighbors, "neighbor", size)[hub_ids]),
+            "hub_text": (ranked, _names(neighbors, "neighbor_text", size)[hub_ids]),
+            "hub_occurrence": (ranked, hub_occurrence),
+        },
+        coords={
+            **{name: coord for name, coord in ids.coords.items() if set(coord.dims) <= set(kept)},
+            "vocab": np.arange(size),
+            "hub_rank": np.arange(1, hubs + 1),
+        },
+        attrs={**neighbors.attrs, "k": k, "vectors": n},
+    )
+    return describe(result, only_dims(HUBNESS, kept))
+
+
+def hubness_remedies(
+    model: Model,
+    encodings: xr.Dataset,
+    k: int = 15,
+    local: int = 10,
+    of: Of = "encoding",
+    space: Space = "value",
+    vocab_layer: VocabLayer = "input",
+    positional: bool = True,
+    over: Sequence[str] = ("position",),
+) -> xr.Dataset:
+    """Show what two remedies for hubs do to the neighbours by cosine: centring, and local scaling.
+
+    ``centered_cosine`` takes away what all encodings have in common; ``csls`` what makes an entry near to all vectors
+    (`csls_neighbors`).
+
+    Parameters
+    ----------
+    model, encodings, k, local, of, space, vocab_layer, positional
+        As in `csls_neighbors`.
+    over
+        As in `hubness`.
+
+    Returns
+    -------
+    xr.Dataset
+        For each ``metric`` of cosine, centered_cosine and csls:
+
+        - ``skewness`` (metric, …) float64, and ``chance_skewness`` () beside it, as in `hubness`;
+        - ``largest_occurrence`` (metric, …) int32: how many vectors have the largest hub among their k nearest;
+        - ``overlap`` (metric, layer, head, position) float64: which share of the k nearest by cosine are among the k
+          nearest by this metric, 0 … 1;
+        - ``own_rank`` (metric, layer, head, position) int32.
+
+    Raises
+    ------
+    InputError, UnsupportedModelError
+        As in `csls_neighbors` and `hubness`.
+    """
+    options = {"of": of, "space": space, "vocab_layer": vocab_layer, "positional": positional}
+    found = {
+        "cosine": model.neighbors(encodings, k, "cosine", **options),  # type: ignore[arg-type]
+        "centered_cosine": model.neighbors(encodings, k, "centered_cosine", **options),  # type: ignore[arg-type]
+        "csls": csls_neighbors(model, encodings, k, local, **options),  # type: ignore[arg-type]
+    }
+    counted = [hubness(near, 1, over) for near in found.values()]
+    by_cosine = found["cosine"]["neighbor_id"].values
+    dims, kept = found["cosine"]["own_rank"].dims, counted[0]["skewness"].dims
+    result = found["cosine"].drop_vars([*found["cosine"].data_vars, "rank"]).assign_coords(metric=list(found))
+    result["skewness"] = ("metric", *kept), np.stack([one["skewness"] for one in counted])
+    result["chance_skewness"] = (), counted[0]["chance_skewness"].values
+    largest = np.stack([one["hub_occurrence"].isel(hub_rank=0) for one in counted])
+    result["largest_occurrence"] = ("metric", *kept), largest
+    overlap = np.stack([_overlap(by_cosine, near["neighbor_id"].values) for near in found.values()])
+    result["overlap"] = ("metric", *dims), overlap
+    result["own_rank"] = ("metric", *dims), np.stack([near["own_rank"] for near in found.values()])
+    attrs = {name: value for name, value in found["csls"].attrs.items() if name != "metric"}
+    result.attrs = {**attrs, "vectors": counted[0].attrs["vectors"]}
+    # The first two are counted over some of the dimensions, the others of each vector.
+    specs = only_dims(REMEDIES, ["metric", *dims])
+    return describe(result, {**specs, **only_dims({name: specs[name] for name in _COUNTED}, ["metric", *kept])})
+
+
+_COUNTED = ("skewness", "largest_occurrence")
+
+
+def _ids(neighbors: xr.Dataset, over: Sequence[str]) -> xr.DataArray:
+    """The neighbours' ids, with the ranks last, where they can be counted over these dimensions."""
+    validate(neighbors, {}, required=("neighbor_id", "neighbor", "neighbor_text", "rank"))
+    ids = neighbors["neighbor_id"]
+    validate(neighbors, only_dims(NEIGHBORS, [*ids.dims, "rank"]))
+    if not np.array_equal(neighbors["rank"].values, np.arange(1, ids.sizes["rank"] + 1)):
+        raise InputError(
+            f"The neighbours have the ranks {neighbors['rank'].values.tolist()}; expected all from 1 to some k: "
+            "isel(rank=slice(k))."
+        )
+    there = [str(dim) for dim in ids.dims if dim != "rank"]
+    if not over or not set(over) <= set(there) or len(set(over)) < len(over):
+        raise InputError(f"over={over!r} was given; expected some of the Dataset's dimensions {', '.join(there)}.")
+    return ids
+
+
+def _occurrence(ids: xr.DataArray, kept: list[str], size: int) -> NDArray[np.int32]:
+    """N_k of all entries: (kept dimensions, V)."""
+    shape = [ids.sizes[dim] for dim in kept]
+    rows = ids.transpose(*kept, ...).values.reshape(int(np.prod(shape)), -1)
+    return np.array([np.bincount(row, minlength=size) for row in rows], np.int32).reshape(*shape, size)
+
+
+def _skewness(occurrence: NDArray[np.int32]) -> NDArray[np.float64]:
+    varied = np.ptp(occurrence, axis=-1) > 0
+    out = np.zeros(occurrence.shape[:-1])
+    out[varied] = skew(occurrence[varied].astype(np.float64), axis=-1)
+    return out
+
+
+def _chance_skewness(n: int, q: float) -> float:
+    return 0.0 if q == 1 else (1 - 2 * q) / np.sqrt(n * q * (1 - q))
+
+
+def _names(neighbors: xr.Dataset, variable: str, size: int) -> NDArray[np.object_]:
+    """What entries are called, where they are somebody's neighbour; the last one is nobody."""
+    names = np.full(size + 1, "", object)
+    names[neighbors["neighbor_id"].values.ravel()] = neighbors[variable].values.ravel()
+    return names
+
+
+def _overlap(one: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Share of ids (…, k) that are among others (…, k)."""
+    return (one[..., :, None] == other[..., None, :]).any(axis=-1).mean(axis=-1)
