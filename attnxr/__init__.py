@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from attnxr.analysis.comparison import compare
     from attnxr.analysis.csls import csls_neighbors
     from attnxr.analysis.hubness import hubness, hubness_remedies
+    from attnxr.analysis.maps import map_encodings
     from attnxr.analysis.origins import origins
     from attnxr.analysis.overlap import overlap
     from attnxr.analysis.rogue import rogue_dimensions
@@ -40,6 +41,7 @@ __all__ = [
     "hubness",
     "hubness_remedies",
     "load_model",
+    "map_encodings",
     "origins",
     "overlap",
     "rogue_dimensions",
@@ -61,6 +63,7 @@ _HOMES = {
     "rogue_dimensions": "attnxr.analysis.rogue",
     "sequence_distances": "attnxr.analysis.sequence",
     "compare": "attnxr.analysis.comparison",
+    "map_encodings": "attnxr.analysis.maps",
     "origins": "attnxr.analysis.origins",
     "overlap": "attnxr.analysis.overlap",
     "sequence_neighbors": "attnxr.analysis.sequence",

@@ -4,7 +4,8 @@ import json
 import operator
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -13,7 +14,7 @@ import xarray as xr
 from torch import nn
 from transformers import PreTrainedModel
 
-from attnxr import capture, checks, schema
+from attnxr import capture, checks, entries, schema
 from attnxr.errors import InputError, TextTooLongError, choice
 from attnxr.interface import on_cpu
 from attnxr.lazy import lazy_variable
@@ -406,6 +407,64 @@ class Model:
         return result.isel(dict.fromkeys(question.dropped, 0))
 
     @on_cpu()
+    def vocabulary_encodings(
+        self,
+        encodings: xr.Dataset,
+        ids: xr.DataArray | Sequence[int],
+        of: Of = "encoding",
+        space: Space = "value",
+        vocab_layer: VocabLayer = "input",
+        positional: bool = True,
+    ) -> xr.Dataset:
+        """Give the encodings of chosen vocabulary entries, and the vectors that are compared with them.
+
+        Parameters
+        ----------
+        encodings, of, space, vocab_layer, positional
+            As in `neighbors`.
+        ids : xr.DataArray or list of int
+            Which entries: for all layers, heads and positions the same, or, with those dimensions, others for each,
+            such as ``near.neighbor_id`` or ``enc.token_id``. It must have what `encodings` has, and may have more. A
+            list is along ``entry``.
+
+        Returns
+        -------
+        xr.Dataset
+            ``vocabulary_encoding`` (layer, head, position, …, feature), with the other dimensions of `ids` in between,
+            and ``vector`` (layer, head, position, feature), float64. There is no ``head`` where the vectors have none.
+            Keys and queries of a rotary model are turned as at their position. Distances between the two are those of
+            `neighbors`.
+
+        Raises
+        ------
+        InputError, UnsupportedModelError
+            As in `neighbors`; or if `ids` are no vocabulary ids, or not there for all that `encodings` has.
+        """
+        seen = self._look()
+        question = Question(seen, self.name, encodings, Options("cosine", of, space, vocab_layer, positional))
+        asked = entries.ids_for(question, ids)
+        self._check_ids(asked.values.ravel(), seen.vocabulary.size)
+        others = asked.dims[len(question.dims) :]
+        shape = tuple(asked.sizes[dim] for dim in others)
+        found = entries.encodings(question, asked.values.reshape(*question.shape, -1))
+        found = found.reshape(*(question.shape if len(question.dims) == 3 else asked.shape[:2]), *shape, -1)
+        vectors = question.vectors()
+        result = xr.Dataset(
+            {
+                "vocabulary_encoding": ((*question.dims, *others, "feature"), found),
+                "vector": ((*question.dims, "feature"), vectors if len(question.dims) == 3 else vectors[:, 0]),
+            },
+            coords={**{dim: asked[dim] for dim in others if dim in asked.coords}, **question.coords},
+            attrs={name: value for name, value in question.attrs.items() if name != "metric"},
+        )
+        specs = schema.VOCABULARY_ENCODINGS
+        spec = specs["vocabulary_encoding"]
+        specs = specs | {"vocabulary_encoding": replace(spec, dims=(*spec.dims[:3], *map(str, others), "feature"))}
+        if len(question.dims) == 2:
+            specs = schema.without_heads(specs)
+        return schema.describe(result, specs).isel(dict.fromkeys(question.dropped, 0))
+
+    @on_cpu()
     def moments(
         self,
         encodings: xr.Dataset,
@@ -485,7 +544,7 @@ class Model:
         checked.attrs = {"model": self.name, "fingerprint": seen.fingerprint, **checked.attrs}
         return schema.describe(checked, schema.CHECKS)
 
-    def _check_ids(self, ids: list[int], size: int) -> None:
+    def _check_ids(self, ids: Iterable[int], size: int) -> None:
         wrong = [i for i in ids if not 0 <= i < size]
         if wrong:
             raise InputError(

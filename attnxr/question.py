@@ -333,6 +333,10 @@ class Question:
                     whole[np.ix_(part.chosen, np.arange(self.shape[1]), here)] = of_part
         return found
 
+    def vectors(self) -> NDArray[np.float64]:
+        """What is compared with the vocabulary, (L, H, n, d)."""
+        return self._queries.astype(np.float64)
+
     def spaces(self) -> Iterator[Compared]:
         """Give the vocabulary of every layer that the vectors are compared with, one after the other."""
         space = self._options.space

@@ -77,6 +77,10 @@ DISTANCES: dict[str, Spec] = {
     "vocab_token": Spec(("vocab",), "str", "token of the vocabulary entry"),
     "vocab_text": Spec(("vocab",), "str", "what it stands for"),
 }
+VOCABULARY_ENCODINGS: dict[str, Spec] = {
+    "vocabulary_encoding": Spec(_head("entry", "feature"), "float64", "encoding of the vocabulary entry"),
+    "vector": Spec(_head("feature"), "float64", "vector that is compared with it"),
+}
 MOMENTS: dict[str, Spec] = {
     "mean": Spec(_head("feature"), "float64", "mean of the vocabulary's encodings"),
     "covariance": Spec(_head("feature", "other_feature"), "float64", "their covariance, over all entries"),
@@ -181,6 +185,22 @@ COMPARISON: dict[str, Spec] = {
     "attention_distance": Spec(_head(), "float64", "total variation between the attention in a and in b"),
     "key_token": Spec(("key_position",), "str", "token that is attended"),
     "other_key_position": Spec(("key_position",), "int64", "position in b of the token that is attended"),
+}
+_OF_POINT = "of the vector, or of those whose neighbour or own token the vocabulary entry is; -1 where they differ"
+MAP: dict[str, Spec] = {
+    "coordinate": Spec(("point", "component"), "float64", "where on the map the point is"),
+    "trustworthiness": Spec(
+        (), "float64", "1 less a penalty for neighbours on the map that are none among the vectors"
+    ),
+    "explained_variance_ratio": Spec(("component",), "float64", "share of the variance along the component"),
+    "kind": Spec(("point",), "str", "encoding (a vector of the text) or vocabulary"),
+    **{dim: Spec(("point",), "int64", f"{dim} {_OF_POINT}") for dim in ("layer", "head", "kv_head", "position")},
+    **{name: Spec(("point",), "int64", f"{name} {_OF_POINT}") for name in SEVERAL_TEXTS},
+    "token_id": Spec(("point",), "int64", "vocabulary id of the token at the position, or of the vocabulary entry"),
+    "token": Spec(("point",), "str", "its token"),
+    "text": Spec(("point",), "str", "what it stands for"),
+    "is_own": Spec(("point",), "bool", "whether it is a vocabulary entry that is the own token of a vector"),
+    "best_rank": Spec(("point",), "int64", "smallest rank of the vocabulary entry among a vector's neighbours, else 0"),
 }
 
 

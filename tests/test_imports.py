@@ -40,6 +40,7 @@ ORDER = [
     "snapshot",
     "question",
     "moments",
+    "entries",
     "model",
     "analysis",
     "corpus",

@@ -109,14 +109,14 @@ def attribute(dataset: xr.Dataset, key: str, name: str = "near") -> Any:
     return dataset.attrs[key]
 
 
-def count(option: str, value: Any, most: int, why: str) -> int:
-    """Check a whole number from 1 to `most`; raises InputError, which says `why` there are no more."""
+def count(option: str, value: Any, most: int, why: str, least: int = 1) -> int:
+    """Check a whole number from `least` to `most`; raises InputError, which says `why` there are no more."""
     try:
         number = operator.index(value)
     except TypeError:
         raise InputError(f"{option}={value!r} was given; expected a whole number.") from None
-    if not 1 <= number <= most:
-        raise InputError(f"{option}={number} was given; expected 1 to {most}, {why}.")
+    if not least <= number <= most:
+        raise InputError(f"{option}={number} was given; expected {least} to {most}, {why}.")
     return number
 
 

@@ -7,9 +7,9 @@ import xarray as xr
 from scipy.stats import false_discovery_control
 
 from attnxr.analysis import nulls
-from attnxr.errors import InputError
+from attnxr.errors import InputError, choice
 from attnxr.model import Model
-from attnxr.question import Of, Space, VocabLayer, choice, whole_number, with_all_dims
+from attnxr.question import Of, Space, VocabLayer, whole_number, with_all_dims
 from attnxr.schema import SIGNIFICANCE, describe, without_heads
 from attnxr.search import Metric, Progress
 
