@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import attnxr
+from benchmarks import analysis
 from benchmarks.parts import answers, measure, shapes
 from benchmarks.parts.products import Products
 from benchmarks.parts.report import Report
@@ -97,3 +98,13 @@ def test_a_target_is_reached_when_every_number_is_within_it() -> None:
     report.target("P5", {"faiss": 41}, 40, "× as long", at_most=False)
     report.target("P5", {"faiss": 41, "torch": 39}, 40, "× as long", at_most=False)
     assert [line.split(":")[0] for line in report.verdicts] == ["[P1] MISSED", "[P5] reached", "[P5] MISSED"]
+
+
+@pytest.mark.parametrize("suite", [analysis.OfTables, analysis.OfAModel])
+def test_the_benchmarks_of_the_analyses_run(suite: type) -> None:
+    timed = [name for name in vars(suite) if name.startswith("time_")]
+    assert len(timed) > 5
+    ready = suite()
+    ready.setup()
+    for name in timed:
+        getattr(ready, name)()
