@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attnxr import kernels
+from attnxr import exact, kernels
 from attnxr.simd import PANEL
 from attnxr.tables import Tables
 
@@ -116,8 +116,8 @@ class NormedBlock(Block):
             here = self.places[places[missing]]
             products = np.empty((len(here), len(self.words)))
             starts = range(0, len(self.words), _BATCH)
-            in_threads(lambda start: kernels.inner_products(self.words, here, start, start + _BATCH, products), starts)
-            squares = kernels.squares(here)[:, None]
+            in_threads(lambda start: exact.inner_products(self.words, here, start, start + _BATCH, products), starts)
+            squares = exact.squares(here)[:, None]
             return list(norm_scale(self.words_square, products, squares, here.shape[1], self.epsilon))
 
         return np.stack(self.tables.get_all([("scale", self.words_key, *self._term(p)) for p in places], make))

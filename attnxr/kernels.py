@@ -10,8 +10,8 @@ A query ``z`` and an entry ``u = (a + s)·t + c`` (both less a centre, for ``cen
 The screen knows ``z``, ``a``, ``s`` and ``c`` as 16-bit numbers times a unit (`quantise`), multiplies these exactly,
 and so knows each score to within a proven bound (`tables`). Each query keeps the k smallest *upper* ends; an entry
 whose *lower* end is above the k-th of them cannot be among the k nearest. What remains, and what cannot be told apart
-from the own token, is computed again in float64, directly from ``z`` and ``u`` (`distances`), so the answer is the one
-that going through every pair in float64 gives. Nothing here knows of xarray or transformers.
+from the own token, is computed again in float64, directly from ``z`` and ``u`` (`attnxr.exact`), so the answer is the
+one that going through every pair in float64 gives. Nothing here knows of xarray or transformers.
 """
 
 import math
@@ -21,9 +21,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from attnxr.exact import COSINE, DOT, EUCLIDEAN, distances, far, put
 from attnxr.simd import PANEL, QUERIES, dot, judge, judge_squared, lowest, products
-
-COSINE, EUCLIDEAN, DOT = 0, 1, 2
 
 _ROOT = 46340  # no more than √(2³¹ − 1): vectors of 16-bit numbers no longer than that have products within 32 bits
 _UNIT = 2.0**-24  # unit roundoff of float32
@@ -31,16 +30,6 @@ _DOUBLE = 2.0**-53  # and of float64
 # Sizes between which nothing that the screen computes in float32 can overflow, or lose bits to underflow that its
 # bound does not cover. What lies outside stays open, and is computed in float64.
 _SMALL, _LARGE = 1e-12, 1e12
-
-
-class Entries(NamedTuple):
-    """One head's vocabulary at P positions: ``u[p, v] = (rows[v] + shift[p])·scale[p, v] + offset − centre[p]``."""
-
-    rows: NDArray[np.float32]  # (V, d)
-    shift: NDArray[np.float64]  # (P, d)
-    scale: NDArray[np.float64]  # (P, V)
-    offset: NDArray[np.float64]  # (d,)
-    centre: NDArray[np.float64]  # (P, d)
 
 
 class Vectors(NamedTuple):
@@ -128,65 +117,6 @@ def quantised(vectors: NDArray[np.floating], centre: NDArray[np.float64], width:
     return parts
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
-def _put(rows, shift, scale, offset, centre, p, v, u):
-    """Compute one entry: ``u`` (d,)."""
-    t = scale[p, v]
-    for f in range(u.shape[0]):
-        u[f] = (rows[v, f] + shift[p, f]) * t + offset[f] - centre[p, f]
-
-
-@numba.njit(nogil=True, cache=True, inline="always")
-def _far(kind, z, q, square, u):
-    """Distance of query q of z (Q, d), with its squared norm, and an entry u (d,), which is overwritten."""
-    d = u.shape[0]
-    if kind == EUCLIDEAN:
-        for f in range(d):
-            u[f] = z[q, f] - u[f]
-        return math.sqrt(dot(u, 0, u, 0, d))
-    product = dot(z, q * d, u, 0, d)
-    if kind == DOT:
-        return -product
-    squares = square * dot(u, 0, u, 0, d)
-    return max(0.0, 1.0 - product / math.sqrt(squares)) if squares > 0.0 else 1.0
-
-
-@numba.njit(nogil=True, cache=True)
-def distances(kind, z, q, entries, p, ids, count, out):
-    """Distances of query q of z (Q, d), less the centre, to the first `count` of some entries at position p.
-
-    In float64, from the definition; a zero vector has cosine 0 to everything.
-    """
-    rows, shift, scale, offset, centre = entries  # once: each time costs as much as a distance
-    d = z.shape[1]
-    square, u = dot(z, q * d, z, q * d, d), np.empty(d)
-    for i in range(count):
-        _put(rows, shift, scale, offset, centre, p, ids[i], u)
-        out[i] = _far(kind, z, q, square, u)
-
-
-@numba.njit(nogil=True, cache=True)
-def squares(rows):
-    """Squared norm of each row, float64, in a fixed order: equal rows give equal bits."""
-    out = np.empty(rows.shape[0])
-    row = np.empty(rows.shape[1])
-    for i in range(rows.shape[0]):
-        row[:] = rows[i]
-        out[i] = dot(row, 0, row, 0, row.shape[0])
-    return out
-
-
-@numba.njit(nogil=True, cache=True)
-def inner_products(words, places, start, stop, out):
-    """Fill ``out[p, v] = places[p]·words[v]``, float64, for v from start to stop; equal rows give equal bits."""
-    d = words.shape[1]
-    word = np.empty(d)
-    for v in range(start, min(stop, words.shape[0])):
-        word[:] = words[v]
-        for p in range(places.shape[0]):
-            out[p, v] = dot(places, p * d, word, 0, d)
-
-
 @numba.njit(nogil=True, cache=True)
 def prepare(kind, entries, z, place, own, own_distance, own_score, own_error):
     """Compute the own tokens' distances, scores and what float64 may be off by in these, each (Q,)."""
@@ -194,7 +124,7 @@ def prepare(kind, entries, z, place, own, own_distance, own_score, own_error):
     d = z.shape[1]
     u = np.empty(d)
     for q in range(z.shape[0]):
-        _put(rows, shift, scale, offset, centre, place[q], own[q], u)
+        put(rows, shift, scale, offset, centre, place[q], own[q], u)
         product, square, z_square = dot(z, q * d, u, 0, d), dot(u, 0, u, 0, d), dot(z, q * d, z, q * d, d)
         norm = math.sqrt(z_square)
         size = math.sqrt(square)
@@ -208,7 +138,7 @@ def prepare(kind, entries, z, place, own, own_distance, own_score, own_error):
             own_score[q] = -product / size if size > 0.0 else 0.0
             size = norm
         own_error[q] = 4 * (d + 16) * _DOUBLE * size
-        own_distance[q] = _far(kind, z, q, z_square, u)
+        own_distance[q] = far(kind, z, q, z_square, u)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnxr import kernels
+from attnxr import exact
 from attnxr.arrival import BATCH, Arrival, Arriving, Text, arrivals
 from attnxr.blocks import Block, Blocks, NormedBlock, norm_scale
 from attnxr.linear import probes, read_linear
@@ -208,9 +208,7 @@ class Normed(Path):
     def encodings(self, space: Arriving, terms: Tensor, token_ids: Tensor, length: int) -> NDArray[np.float64]:
         words, places = self._words_of(token_ids), _centred(terms).numpy()
         products = np.einsum("md,md->m", words, places)
-        scale = norm_scale(
-            kernels.squares(words), products, kernels.squares(places), places.shape[1], self._norm.epsilon
-        )
+        scale = norm_scale(exact.squares(words), products, exact.squares(places), places.shape[1], self._norm.epsilon)
         rows = self._norm.project(space, words) + self._norm.shift(space, places)
         return rows * scale[:, None] + self._norm.offset[space][:, None]
 
@@ -233,7 +231,7 @@ class Normed(Path):
     def _words(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """``x_v`` and ``|x_v|²`` of the whole vocabulary."""
         words = self._tables.get(("words", self._key), lambda: self._words_of(torch.arange(self._size)))
-        return words, self._tables.get(("squares", self._key), lambda: kernels.squares(words))
+        return words, self._tables.get(("squares", self._key), lambda: exact.squares(words))
 
     def _words_of(self, token_ids: Tensor) -> NDArray[np.float32]:
         """``x_v`` of some tokens: float32 (m, D), centred over the channels."""
@@ -296,8 +294,8 @@ class TwiceNormed(Normed):
         """Encodings of some words at one position: float64 (heads, m, features)."""
         x, w, p, q = words.astype(np.float64), between.astype(np.float64), _centred(term)[0].numpy(), self._bias
         w_p = self._between @ p
-        s = np.sqrt((kernels.squares(x) + 2 * x @ p + p @ p) / len(p) + self._norm.epsilon)
-        square = (kernels.squares(w) + 2 * w @ w_p + w_p @ w_p) / s**2 + 2 * (w @ q + w_p @ q) / s + q @ q
+        s = np.sqrt((exact.squares(x) + 2 * x @ p + p @ p) / len(p) + self._norm.epsilon)
+        square = (exact.squares(w) + 2 * w @ w_p + w_p @ w_p) / s**2 + 2 * (w @ q + w_p @ q) / s + q @ q
         second = np.sqrt(square / len(q) + self._second.epsilon)
         linear = self._second.linear[space].double().numpy()
         sums = (rows + (linear @ w_p)[:, None]) / s[:, None] + (linear @ q)[:, None]

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attnxr import kernels
+from attnxr import exact, kernels
 from attnxr.blocks import Block, in_threads
 from attnxr.simd import PANEL, QUERIES
 
@@ -28,10 +28,10 @@ METRICS: tuple[Metric, ...] = ("cosine", "euclidean", "dot", "centered_cosine")
 Progress = Callable[[float], None]
 
 _KIND = {
-    "cosine": kernels.COSINE,
-    "centered_cosine": kernels.COSINE,
-    "euclidean": kernels.EUCLIDEAN,
-    "dot": kernels.DOT,
+    "cosine": exact.COSINE,
+    "centered_cosine": exact.COSINE,
+    "euclidean": exact.EUCLIDEAN,
+    "dot": exact.DOT,
 }
 _JOB = 1 << 17  # numbers of the queries of a job, 2 bytes each: they stay in a core's second cache
 _ENTRIES = 1 << 13  # distances that a thread computes at once
@@ -189,22 +189,22 @@ class _Task:
             kernels.screen(kind, kappa, entries, rows, columns, queries, first, last, found)
             if last < panels and not tell(len(place) * PANEL * step):
                 return
-        ids, exact = np.empty((len(place), k), np.int32), np.empty((len(place), k))
-        kernels.settle(kind, entries, queries, found, ids, exact)
-        for whole, part in zip(self.found.arrays, (ids, exact, found.rank, queries.own_distance), strict=True):
+        ids, far = np.empty((len(place), k), np.int32), np.empty((len(place), k))
+        kernels.settle(kind, entries, queries, found, ids, far)
+        for whole, part in zip(self.found.arrays, (ids, far, found.rank, queries.own_distance), strict=True):
             whole[which] = part
         tell(len(place) * (len(entries.rows) - PANEL * step * ((panels - 1) // step)))
 
-    def _entries(self, head: int, places: NDArray[np.intp]) -> kernels.Entries:
+    def _entries(self, head: int, places: NDArray[np.intp]) -> exact.Entries:
         block, scale = self.block, self.scale
         if len(places) < len(scale):
             scale = scale[places]
-        return kernels.Entries(
+        return exact.Entries(
             block.rows[head], block.shift[head, places], scale, block.offset[head], self.centre[head, places]
         )
 
     def _screened(
-        self, head: int, entries: kernels.Entries, which: tuple[NDArray[np.intp], ...], place: NDArray[np.intp]
+        self, head: int, entries: exact.Entries, which: tuple[NDArray[np.intp], ...], place: NDArray[np.intp]
     ) -> tuple[kernels.Queries, kernels.Columns, float]:
         """The queries and columns as the screen knows them, and how much it leaves out of any: κ."""
         z = self.queries[which].astype(np.float64) - entries.centre[place]
@@ -227,7 +227,7 @@ class _Task:
             def inner(column: NDArray[np.float64]) -> NDArray[np.float32]:
                 return scaled(np.einsum("qf,qf->q", z, column[place if len(column) > 1 else np.zeros_like(place)]))
 
-            rounded = 8 * (d + 16) * 2.0**-53 * vectors.size**2 if self.kind == kernels.EUCLIDEAN else np.zeros(n)
+            rounded = 8 * (d + 16) * 2.0**-53 * vectors.size**2 if self.kind == exact.EUCLIDEAN else np.zeros(n)
             queries = kernels.Queries(
                 z=z,
                 place=place,
@@ -270,7 +270,7 @@ def distances(
     """
     here = np.array([place])
     centre = block.mean(here)[head] if metric == "centered_cosine" else np.zeros((1, queries.shape[1]))
-    whole = kernels.Entries(block.rows[head], block.shift[head, here], block.scale(here), block.offset[head], centre)
+    whole = exact.Entries(block.rows[head], block.shift[head, here], block.scale(here), block.offset[head], centre)
     out = np.empty((len(queries), len(entries)), np.float32)
     z = queries.astype(np.float64) - centre
     parts = np.array_split(np.arange(len(entries)), max(1, len(entries) // _ENTRIES))
@@ -278,7 +278,7 @@ def distances(
     def fill(part: NDArray[np.intp]) -> None:
         for q, row in enumerate(out):
             here = slice(part[0], part[-1] + 1)
-            kernels.distances(_KIND[metric], z, q, whole, 0, entries[here], len(part), row[here])
+            exact.distances(_KIND[metric], z, q, whole, 0, entries[here], len(part), row[here])
 
     if len(entries):
         in_threads(fill, parts)

@@ -127,8 +127,11 @@ def test_a_selection_gives_the_selection(tiny: Case) -> None:
     whole = tiny.model.vocabulary_encodings(tiny.enc, ids)
     for chosen in [{"head": [2, 0], "position": [4, 1]}, {"layer": 1, "head": 3, "position": 2}]:
         expected = whole.isel(chosen)
-        xr.testing.assert_identical(tiny.model.vocabulary_encodings(tiny.enc.isel(chosen), ids.isel(chosen)), expected)
-        xr.testing.assert_identical(tiny.model.vocabulary_encodings(tiny.enc.isel(chosen), ids), expected)
+        for asked in (ids.isel(chosen), ids):
+            found = tiny.model.vocabulary_encodings(tiny.enc.isel(chosen), asked)
+            # Terms of other positions come by other matrix products, which may round otherwise.
+            xr.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+            assert found.attrs == expected.attrs
 
 
 def test_round_trip(tiny: Case, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ ORDER = [
     "heads",
     "tables",
     "simd",
+    "exact",
     "kernels",
     "blocks",
     "search",
@@ -51,6 +52,7 @@ ORDER = [
 HEAVY = ["torch", "transformers", "panel", "holoviews", "bokeh", "numba", "xarray", "numpy", "dask"]
 FORBIDDEN = {
     "simd": {"xarray", "torch", "transformers", "panel"},
+    "exact": {"xarray", "torch", "transformers", "panel"},
     "kernels": {"xarray", "torch", "transformers", "panel"},
     "slices": {"xarray", "transformers", "panel"},
     "search": {"xarray", "transformers", "panel"},

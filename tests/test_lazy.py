@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from attnxr import arrival, kernels, lazy, paths, window
+from attnxr import arrival, exact, lazy, paths, window
 from attnxr.errors import InputError
 from tests import oracles
 from tests.cases import Case, true_distances
@@ -33,7 +33,7 @@ def inaccessible(tiny: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on, computing a distance raises, and so does running the model or encoding the vocabulary."""
     assert tiny.enc is not None  # encoded by now
     monkeypatch.setattr(window.Window, "run", refuse)
-    monkeypatch.setattr(kernels, "distances", refuse)
+    monkeypatch.setattr(exact, "distances", refuse)
     monkeypatch.setattr(arrival, "arrivals", refuse)
     monkeypatch.setattr(paths.Normed, "blocks", refuse)
 

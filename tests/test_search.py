@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from attnxr import kernels, search
+from attnxr import exact, kernels, search
 from attnxr.blocks import Block
 from attnxr.simd import PANEL, products
 from attnxr.tables import Tables
@@ -265,13 +265,13 @@ def in_float64(vocabulary: Vocabulary, metric: str, head: int, queries: np.ndarr
     """All distances by the library's own float64 formula, without a screen: (m, V)."""
     here = np.array([place])
     centre = vocabulary.mean(here)[head] if metric == "centered_cosine" else np.zeros((1, queries.shape[1]))
-    entries = kernels.Entries(
+    entries = exact.Entries(
         vocabulary.rows[head], vocabulary.shift[head, here], vocabulary.scale(here), vocabulary.offset[head], centre
     )
     kind, every = search._KIND[metric], np.arange(len(entries.rows))
     out = np.empty((len(queries), len(every)))
     for q, z in enumerate(queries.astype(np.float64)):
-        kernels.distances(kind, z[None] - centre, 0, entries, 0, every, len(every), out[q])
+        exact.distances(kind, z[None] - centre, 0, entries, 0, every, len(every), out[q])
     return out
 
 

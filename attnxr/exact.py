@@ -1,0 +1,84 @@
+"""Distances in float64, from the definition, by arrays: what the search settles with, and what slices are made of.
+
+Every sum is taken in one order, whatever surrounds it, so that equal vectors have equal distances to the bit.
+"""
+
+import math
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from attnxr.simd import dot
+
+COSINE, EUCLIDEAN, DOT = 0, 1, 2
+
+
+class Entries(NamedTuple):
+    """One head's vocabulary at P positions: ``u[p, v] = (rows[v] + shift[p])·scale[p, v] + offset − centre[p]``."""
+
+    rows: NDArray[np.float32]  # (V, d)
+    shift: NDArray[np.float64]  # (P, d)
+    scale: NDArray[np.float64]  # (P, V)
+    offset: NDArray[np.float64]  # (d,)
+    centre: NDArray[np.float64]  # (P, d)
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def put(rows, shift, scale, offset, centre, p, v, u):
+    """Compute one entry: ``u`` (d,)."""
+    t = scale[p, v]
+    for f in range(u.shape[0]):
+        u[f] = (rows[v, f] + shift[p, f]) * t + offset[f] - centre[p, f]
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def far(kind, z, q, square, u):
+    """Distance of query q of z (Q, d), with its squared norm, and an entry u (d,), which is overwritten."""
+    d = u.shape[0]
+    if kind == EUCLIDEAN:
+        for f in range(d):
+            u[f] = z[q, f] - u[f]
+        return math.sqrt(dot(u, 0, u, 0, d))
+    product = dot(z, q * d, u, 0, d)
+    if kind == DOT:
+        return -product
+    squares = square * dot(u, 0, u, 0, d)
+    return max(0.0, 1.0 - product / math.sqrt(squares)) if squares > 0.0 else 1.0
+
+
+@numba.njit(nogil=True, cache=True)
+def distances(kind, z, q, entries, p, ids, count, out):
+    """Distances of query q of z (Q, d), less the centre, to the first `count` of some entries at position p.
+
+    In float64, from the definition; a zero vector has cosine 0 to everything.
+    """
+    rows, shift, scale, offset, centre = entries  # once: each time costs as much as a distance
+    d = z.shape[1]
+    square, u = dot(z, q * d, z, q * d, d), np.empty(d)
+    for i in range(count):
+        put(rows, shift, scale, offset, centre, p, ids[i], u)
+        out[i] = far(kind, z, q, square, u)
+
+
+@numba.njit(nogil=True, cache=True)
+def squares(rows):
+    """Squared norm of each row, float64, in a fixed order: equal rows give equal bits."""
+    out = np.empty(rows.shape[0])
+    row = np.empty(rows.shape[1])
+    for i in range(rows.shape[0]):
+        row[:] = rows[i]
+        out[i] = dot(row, 0, row, 0, row.shape[0])
+    return out
+
+
+@numba.njit(nogil=True, cache=True)
+def inner_products(words, places, start, stop, out):
+    """Fill ``out[p, v] = places[p]·words[v]``, float64, for v from start to stop; equal rows give equal bits."""
+    d = words.shape[1]
+    word = np.empty(d)
+    for v in range(start, min(stop, words.shape[0])):
+        word[:] = words[v]
+        for p in range(places.shape[0]):
+            out[p, v] = dot(places, p * d, word, 0, d)
