@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from attnxr.blocks import in_threads
 from attnxr.model import Model
 from attnxr.question import Of, Space, VocabLayer, whole_number, with_all_dims
 from attnxr.schema import NEIGHBORS, describe, without_heads
@@ -76,13 +77,18 @@ def csls_neighbors(
     own = whole["token_id"].values
     ids, found = np.empty((*shape, k), np.int32), np.empty((*shape, k), np.float32)
     own_rank, own_distance = np.empty(shape, np.int32), np.empty(shape, np.float32)
-    for layer, head, cosine in _cosines(distance):
-        for p, row in enumerate(_scaled(cosine, local)):
+
+    def fill(one: tuple[int, int, NDArray[np.float32]]) -> None:
+        layer, head, of_head = one
+        for p, row in enumerate(_scaled(of_head, local)):
             here = layer, head, p
             ids[here] = nearest = _largest(row, k)
             found[here] = -row[nearest]
             own_rank[here] = 1 + np.count_nonzero(row > row[own[p]])
             own_distance[here] = -row[own[p]]
+
+    for group in _groups(distance):
+        in_threads(fill, group)
     texts = json.loads(whole.attrs["token_ids"])
     of_text = whole["text_id"].values if "text_id" in whole.coords else np.zeros(len(own), np.int64)
     in_sequence = np.stack([np.isin(ids[:, :, p], texts[i]) for p, i in enumerate(of_text)], axis=2)
@@ -107,8 +113,8 @@ def csls_neighbors(
     return describe(result, specs).isel({dim: 0 for dim in dropped if dim in dims})
 
 
-def _cosines(distance: xr.DataArray) -> Iterator[tuple[int, int, NDArray[np.float64]]]:
-    """Cosines (positions, V) of each layer and head, as many of which are computed at once as there is room for.
+def _groups(distance: xr.DataArray) -> Iterator[list[tuple[int, int, NDArray[np.float32]]]]:
+    """Distances (positions, V) of each layer and head, as many of which are computed at once as there is room for.
 
     Position by position: the encodings of one can be all that there is room for.
     """
@@ -122,18 +128,21 @@ def _cosines(distance: xr.DataArray) -> Iterator[tuple[int, int, NDArray[np.floa
             if distance.ndim == 4:
                 part = part.isel({distance.dims[1]: slice(head, head + head_step)})
             each = [part.isel(position=p).values.reshape(part.sizes["layer"], -1, size) for p in range(positions)]
-            for i, j in np.ndindex(each[0].shape[:2]):
-                yield layer + i, head + j, 1 - np.array([one[i, j] for one in each], np.float64)
+            yield [
+                (layer + i, head + j, np.array([one[i, j] for one in each])) for i, j in np.ndindex(each[0].shape[:2])
+            ]
 
 
-def _scaled(cosine: NDArray[np.float64], local: int) -> NDArray[np.float64]:
-    """CSLS of cosines (positions, V)."""
-    return 2 * cosine - _mean_of_largest(cosine, local, 1) - _mean_of_largest(cosine, min(local, len(cosine)), 0)
+def _scaled(distance: NDArray[np.float32], local: int) -> NDArray[np.float64]:
+    """CSLS of cosine distances (positions, V)."""
+    cosine = 1 - distance.astype(np.float64)
+    return 2 * cosine - _mean_of_nearest(distance, local, 1) - _mean_of_nearest(distance, min(local, len(cosine)), 0)
 
 
-def _mean_of_largest(values: NDArray[np.float64], count: int, axis: int) -> NDArray[np.float64]:
-    largest = np.take(np.partition(values, -count, axis), range(-count, 0), axis)
-    return largest.mean(axis, keepdims=True)
+def _mean_of_nearest(distance: NDArray[np.float32], count: int, axis: int) -> NDArray[np.float64]:
+    """Mean cosine of the smallest distances along an axis."""
+    nearest = np.take(np.partition(distance, count - 1, axis), range(count), axis)
+    return (1 - nearest.astype(np.float64)).mean(axis, keepdims=True)
 
 
 def _largest(values: NDArray[np.float64], k: int) -> NDArray[np.intp]:
