@@ -327,6 +327,7 @@ class _Norm:
         beta = torch.zeros(width) if norm.bias is None else norm.bias.detach().cpu()
         self.linear: dict[Arriving | Literal["norm"], Tensor] = {}
         self.offset: dict[Arriving | Literal["norm"], NDArray[np.float64]] = {}
+        self._double: dict[Arriving, NDArray[np.float64]] = {}  # the same, turned: asked for by every block
         handed: dict[Arriving | Literal["norm"], Tensor] = dict(seen.vectors.items())
         if len(seen.norm_inputs) > number + 1:
             handed["norm"] = seen.norm_inputs[number + 1][:, None]
@@ -347,7 +348,9 @@ class _Norm:
 
     def shift(self, space: Arriving, places: NDArray[np.float64]) -> NDArray[np.float64]:
         """The same of positional terms (P, D): float64 (heads, P, features)."""
-        return np.matmul(places, self.linear[space].double().numpy().swapaxes(1, 2))
+        if space not in self._double:
+            self._double[space] = self.linear[space].double().numpy().swapaxes(1, 2)
+        return np.matmul(places, self._double[space])
 
 
 def candidates(window: Window, layer: int, size: int, tables: Tables) -> list[Path]:
