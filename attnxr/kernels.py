@@ -53,7 +53,6 @@ class Queries(NamedTuple):
 
     z: NDArray[np.float64]  # (Q, d), less the centre of the position
     place: NDArray[np.int64]  # (Q,) which of the positions
-    own: NDArray[np.int64]  # (Q,) vocabulary id of the own token
     own_distance: NDArray[np.float64]  # (Q,)
     numbers: NDArray[np.int32]  # (⌈Q / 12⌉, ⌈d / 2⌉, 12)
     size: NDArray[np.float32]  # (Q,)

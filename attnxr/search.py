@@ -231,7 +231,6 @@ class _Task:
             queries = kernels.Queries(
                 z=z,
                 place=place,
-                own=own,
                 own_distance=own_distance,
                 numbers=vectors.numbers,
                 size=scaled(vectors.size),
