@@ -109,9 +109,7 @@ def test_the_button_runs_too_and_an_edited_text_says_it_has_not_run(visitor: Vis
 def test_another_model_refreshes_every_view(
     visitor: Visitor, tiny_folder: str, tiny_model: attnxr.Model, start: tuple[xr.Dataset, xr.Dataset]
 ) -> None:
-    with visitor.refresh():
-        visitor.select("Model", "minilm")
-        visitor.page.get_by_role("status").filter(has_text="Searching the vocabulary").wait_for()
+    visitor.choose("Model", "minilm")
     visitor.sees(*start, layer=0, head=0, position=1)
     visitor.press_cell(5, 11)
     visitor.page.get_by_text("layer 5 ·").first.wait_for()
@@ -151,7 +149,7 @@ def test_the_corner_shows_what_the_models_check_found_and_follows_the_model(
 
 
 def test_nothing_stale_is_on_screen_while_work_goes_on_and_nothing_moves(visitor: Visitor) -> None:
-    visitor.choose("Model", "minilm")  # its answer takes many frames, so that all of the waiting can be seen
+    visitor.choose("Model", "minilm")
     before = visitor.table(SEQUENCE).bounding_box()
     with visitor.refresh():
         visitor.select("Distance", "Euclidean")

@@ -45,8 +45,9 @@ _SOURCES = f"""() => ({_FIGURE})().model.renderers.map(
         Object.entries(data_source.data).map(([name, column]) => [name, Array.from(column, (x) => x?.toString())])
     )
 )"""
-# Resolves, once the table has started to wait, with "" in the frame in which no token, no cell and no check has any
-# text; or with the text there is when the wait is over and there was no such frame.
+# Resolves, once the table has started to wait, with "" as soon as no token, no cell and no check has any text; or with
+# the text there is when the wait is over and there was no such moment. It looks first when all that came in one patch
+# is drawn, and not only when the next frame is: an answer may be there by then.
 _WATCH = """(table) => {
     const deep = (root, selector) => [
         ...root.querySelectorAll(selector),
@@ -61,7 +62,7 @@ _WATCH = """(table) => {
             else resolve(text)
         }
         new MutationObserver(() => {
-            if (table.classList.contains("waiting")) requestAnimationFrame(look)
+            if (table.classList.contains("waiting")) look()
         }).observe(table, {attributes: true})
     })
 }"""
