@@ -1,0 +1,137 @@
+"""Maps of encodings and the vocabulary near them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import holoviews as hv
+import holoviews.plotting.bokeh
+import numpy as np
+import xarray as xr
+
+from attnxr.plots.colors import CHOSEN, OWN, QUIET
+from attnxr.tokens import label
+
+_KINDS = {"own token": OWN, "neighbour": QUIET}
+_FRAME = 560, 440  # pixels
+_METHODS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+
+
+def map_columns(found: xr.Dataset) -> dict[str, np.ndarray]:
+    """What the map shows of each point, a column for each quantity.
+
+    Parameters
+    ----------
+    found : xarray.Dataset
+        What ``attnxr.map_encodings`` returns, with two components or more.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        Columns ``x``, ``y``, ``kind`` (encoding, own token or neighbour), ``token``, ``where`` (layer, head and
+        position, as far as they are one) and ``label``, what is written beside the point, if anything.
+    """
+    vector = found["kind"].values == "encoding"
+    token = [label(*pair) for pair in zip(found["token"].values, found["text"].values, strict=True)]
+    dims = [dim for dim in ("layer", "head", "kv_head", "position") if dim in found.coords]
+    at = {dim: found[dim].values for dim in dims}
+    varying = [dim for dim in dims if len(set(at[dim][vector])) > 1]
+    where, written = [], []
+    named_entries: set[str] = set()
+    for i in range(found.sizes["point"]):
+        where.append(", ".join(f"{dim.replace('kv_', '')} {at[dim][i]}" for dim in dims if at[dim][i] >= 0))
+        named = [token[i] if dim == "position" else f"{dim.removeprefix('kv_')} {at[dim][i]}" for dim in varying]
+        outstanding = found["is_own"].values[i] or found["best_rank"].values[i] == 1
+        if vector[i]:
+            written.append(" · ".join(named))
+        else:  # at several positions, an entry is several points close together: one of them is named
+            written.append(token[i] if outstanding and token[i] not in named_entries else "")
+            named_entries.add(written[-1])
+    own = np.where(found["is_own"].values, *_KINDS)
+    return {
+        "x": found["coordinate"].values[:, 0],
+        "y": found["coordinate"].values[:, 1],
+        "kind": np.where(vector, "encoding", own).astype(object),
+        "token": np.array(token, dtype=object),
+        "where": np.array(where, dtype=object),
+        "label": np.array(written, dtype=object),
+    }
+
+
+def map_plot(found: xr.Dataset, *, dark: bool = False) -> hv.Overlay:
+    """Map of vectors and the vocabulary near them; a line leads through the layers of each head and position.
+
+    Parameters
+    ----------
+    found : xarray.Dataset
+        What ``attnxr.map_encodings`` returns, with two components or more.
+    dark : bool
+        Whether the map will stand on a dark background.
+
+    Returns
+    -------
+    holoviews.Overlay
+        The line (``Path``), ``Points`` of neighbours, of own tokens and of vectors, and ``Labels`` of vectors, own
+        tokens and nearest neighbours.
+    """
+    columns = map_columns(found)
+    names = [name for name in columns if name not in ("x", "y")]
+    quiet, loud = ("#9aa7b5", "#f0f0f0") if dark else ("#66727f", "#202020")
+
+    def points(kind: str, **options: Any) -> hv.Points:
+        here = columns["kind"] == kind
+        data = {name: values[here] for name, values in columns.items()}
+        return hv.Points(data, ["x", "y"], names, label=kind).opts(
+            tools=["hover"],
+            hover_tooltips=[("Token", "@token"), ("", "@kind"), ("At", "@where")],
+            line_color="#101010" if dark else "#ffffff",
+            **options,
+        )
+
+    def labels(here: np.ndarray, color: str, size: str) -> hv.Labels:
+        data = {name: columns[name][here] for name in ("x", "y", "label")}
+        return hv.Labels(data, ["x", "y"], "label").opts(
+            text_color=color,
+            text_font_size=size,
+            text_align="left",
+            backend_opts={"glyph.x_offset": 8},
+        )
+
+    vector = columns["kind"] == "encoding"
+    drawn = [
+        hv.Path(_lines(found, columns)).opts(color=CHOSEN, alpha=0.6, line_width=1.5),
+        points("neighbour", color=_KINDS["neighbour"], size=6),
+        points("own token", color=_KINDS["own token"], size=13, marker="diamond"),
+        points("encoding", color=CHOSEN, size=9),
+        labels(~vector, quiet, "8pt"),
+        labels(vector, loud, "9pt"),
+    ]
+    name = _METHODS[found.attrs["method"]]
+    axis = "PC" if name == "PCA" else name
+    metric = found.attrs["metric"].replace("_", " ")
+    shares = found.get("explained_variance_ratio")
+    explained = ["" if shares is None else f" ({100 * float(shares[i]):.0f} % of variance)" for i in (0, 1)]
+    return hv.Overlay(drawn).opts(
+        title=f"{name} by {metric}, trustworthiness {float(found['trustworthiness']):.2f}",
+        xlabel=f"{axis} 1{explained[0]}",
+        ylabel=f"{axis} 2{explained[1]}",
+        data_aspect=1,
+        frame_width=_FRAME[0],
+        frame_height=_FRAME[1],
+        padding=0.12,
+        legend_position="right",
+        default_tools=["pan", "wheel_zoom", "reset"],
+        active_tools=[],
+    )
+
+
+def _lines(found: xr.Dataset, columns: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Places of the vectors of one head and position, in the order of layers, where there are several."""
+    vector = np.flatnonzero(found["kind"].values == "encoding")
+    of_line = [found[dim].values[vector] for dim in ("head", "kv_head", "position") if dim in found.coords]
+    lines: dict[tuple, list[int]] = {}
+    for i, key in zip(vector, zip(*of_line, strict=True), strict=True):
+        lines.setdefault(key, []).append(int(i))
+    place = np.c_[columns["x"], columns["y"]]
+    layer = found["layer"].values
+    return [place[sorted(line, key=layer.__getitem__)] for line in lines.values() if len(line) > 1]
