@@ -42,10 +42,17 @@ class Vectors(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Parts of ``u`` that all entries share: P shifts, and then offsets, one for all positions or P of them."""
+    """Parts of ``u = t a + (t − r) s + b`` that all entries share: P shifts ``s``, then ``b``, one or P of them.
 
-    vectors: Vectors  # the shifts with the mean of the rows, which these are less of; the offsets less the centre
-    inner: NDArray[np.float64]  # (P,) shift · offset
+    The rows ``a`` are less their mean here, and the shifts more by it. What is subtracted from all ``t`` is added to
+    the offset: ``b`` is that, ``r`` times the shift, less the centre.
+    """
+
+    vectors: Vectors  # of the s, then of the b
+    inner: NDArray[np.float64]  # (P,) s · b
+    rest: NDArray[np.float64]  # (P,) r
+    shift_reach: NDArray[np.float64]  # (P,) lengths of all that makes the s, added up
+    offset_reach: NDArray[np.float64]  # (P,) and of all else that makes the b
 
 
 class Queries(NamedTuple):
@@ -148,18 +155,23 @@ def tables(kind, features, kappa, panel, width, rows, columns, scale, sums, A, B
 
         |x·y − x̃·ỹ| ≤ |x − x̃||ỹ| + |x||y − ỹ| ≤ |x| ψ_y      ψ_y = κ (|y| + ρ_y) + ρ_y
 
-    with ``κ`` no less than any ``ρ_x / |x|``; and ``x̃·ỹ`` itself is exact, a sum of integers. So ``z·a`` is known to
-    within ``|z| ψ``, and
+    with ``κ`` no less than any ``ρ_x / |x|``; and ``x̃·ỹ`` itself is exact, a sum of integers. With ``τ = t − r``,
+    ``u = t a + τ s + b``: ``z·a`` is known to within ``|z| ψ``, and
 
-        |u|² = t² (|a|² + 2 a·s + |s|²) + 2 t (a·c + s·c) + |c|²
+        |u|² = t² |a|² + 2 t (τ a·s + a·b) + τ² |s|² + 2 τ s·b + |b|²
 
-    to within ``w = 2 t (t |s| + |c|) ψ``, and what float64 rounds in these terms, which may cancel: at most
-    ``8 (d + 16) 2⁻⁵³ g²`` with ``g = t (|a| + |s|) + |c| ≥ |u|``. With ``e`` the factor of ``z·u`` in the score (2, 1,
-    or ``1 / |u|``), ``z·u = t (z·a + z·s) + z·c`` is off by ``e t |z| ψ``. Where ``w ≤ |u|² / 4``, the root of
-    ``|u|²`` is off by a share of at most ``0.62 w / |u|²``, since ``1 / √(1 − x) ≤ 1 + 0.62 x`` up to there, and
-    ``|z·u| e ≤ |z|`` by as much. All else is float32: no factor, product or sum is rounded more than eight times, by
-    a share of at most 2⁻²⁴ of ``e |z| g`` (Higham, Accuracy and Stability of Numerical Algorithms, 2002, lemma 3.1).
-    Twice that is allowed. Entries so small or large that float32 fails them get an infinite bound.
+    to within ``2 t (|τ||s| + |b|) ψ``, and what float64 rounds in these terms, which may cancel, and in ``u``: at most
+    ``w₂ = 8 (d + 16) 2⁻⁵³ g G``, with ``g = t |a| + |τ||s| + |b| ≥ |u|``, and ``G`` made of the lengths of all that is
+    added up to ``u``, the mean of the rows, the offset and the centre for themselves. Together they are ``w``. With
+    ``e`` the factor of ``z·u`` in the score (2, 1, or ``1 / |u|``), ``z·u = t z·a + τ z·s + z·b`` is off by
+    ``e t |z| ψ`` and ``e |z| w₂ / g``. Where ``w ≤ |u|² / 4``, the root of ``|u|²`` is off by a share of at most
+    ``0.62 w / |u|²``, since ``1 / √(1 − x) ≤ 1 + 0.62 x`` up to there, and ``|z·u| e ≤ |z|`` by as much. All else is
+    float32: no factor, product or sum is rounded more than eight times, by a share of at most 2⁻²⁴ of ``e |z| g``
+    (Higham, Accuracy and Stability of Numerical Algorithms, 2002, lemma 3.1). Twice that is allowed. Entries so small
+    or large that float32 fails them get an infinite bound.
+
+    With ``r = 0`` this is ``u`` as it is written above. With ``r`` the mean of ``t``, and ``u`` less the mean of all,
+    ``b`` is next to nothing, and so is ``τ s``: the bound is a third of what it is for ``r = 0``.
 
     Parameters
     ----------
@@ -174,13 +186,13 @@ def tables(kind, features, kappa, panel, width, rows, columns, scale, sums, A, B
     rows : Vectors
         Of ``a``.
     columns : Columns
-        Of ``s`` and ``c``.
+        Of ``s`` and ``b``.
     scale : float64 (P, V)
         ``t``.
     sums : int32 (columns, 32)
         Products of the columns with the panel.
     A, B, C, R, low, high : float32 (P, 32), to be filled
-        ``e t`` times the unit of ``a``; ``e t``; ``e``; the bound for ``|z| = 1``; ends of ``|u|²`` (euclidean only).
+        ``e t`` times the unit of ``a``; ``e τ``; ``e``; the bound for ``|z| = 1``; ends of ``|u|²`` (euclidean only).
     """
     rounding = 8 * (features + 16) * _DOUBLE
     single, one = 16 * _UNIT, np.float32(1)
@@ -190,16 +202,21 @@ def tables(kind, features, kappa, panel, width, rows, columns, scale, sums, A, B
     several = size.shape[0] > places + 1
     for p in range(places):
         o = np.uintp(places + p if several else places)
-        s, c, s_factor, c_factor, both = size[p], size[o], factor[p], factor[o], 2 * columns.inner[p]
+        s, b, s_factor, b_factor, both = size[p], size[o], factor[p], factor[o], 2 * columns.inner[p]
+        rest, shift_reach, offset_reach = columns.rest[p], columns.shift_reach[p], columns.offset_reach[p]
+        in_reach = s < _LARGE
         for j in range(width):
             v = start + np.uintp(j)
             t, unit, a = scale[p, v], row_unit[v], row_size[v]
+            tau = t - rest
             psi = kappa * (a + row_residual[v]) + row_residual[v]
             inner = unit * s_factor * sums[p, j]
-            outer = unit * c_factor * sums[o, j] + both
-            square = t * (t * (a * a + inner + s * s) + outer) + c * c
-            g = t * (a + s) + c
-            wrong = 2 * t * (t * s + c) * psi + rounding * g * g
+            outer = unit * b_factor * sums[o, j]
+            square = t * (t * a * a + tau * inner + outer) + tau * (tau * s * s + both) + b * b
+            fixed = abs(tau) * s + b
+            g = t * a + fixed
+            rounded = rounding * (t * (a + shift_reach) + offset_reach)
+            wrong = 2 * t * fixed * psi + rounded * g
             e = 1.0
             relative = 0.0
             if kind == EUCLIDEAN:
@@ -207,14 +224,14 @@ def tables(kind, features, kappa, panel, width, rows, columns, scale, sums, A, B
             elif kind == COSINE:
                 e = np.float64(one / np.sqrt(np.float32(square)))
                 relative = 0.65 * wrong * e * e if wrong <= 0.25 * square else math.inf
-            bound = e * t * psi + relative + single * e * g
+            bound = e * (t * psi + rounded) + relative + single * e * g
             fits = (e > _SMALL) & (e < _LARGE) & (e * t > _SMALL) & (e * t < _LARGE) & (e * g < _LARGE)
-            fits &= ((a == 0.0) | ((a > _SMALL) & (a < _LARGE))) & (e * g > _SMALL)
+            fits &= ((a == 0.0) | ((a > _SMALL) & (a < _LARGE))) & (e * g > _SMALL) & in_reach
             if g == 0.0:  # a zero vector has score 0 by every metric
                 e, bound, wrong = 0.0, 0.0, 0.0
             elif not fits:
                 e, bound = 0.0, math.inf
-            A[p, j], B[p, j], C[p, j] = e * t * unit, e * t, e
+            A[p, j], B[p, j], C[p, j] = e * t * unit, e * tau, e
             R[p, j] = bound
             if kind == EUCLIDEAN:
                 wrong += 8 * _UNIT * abs(square)

@@ -109,10 +109,10 @@ def search(
     """
     layers, _, positions, features = queries.shape
     places = np.arange(block.shift.shape[1])
-    centre = block.mean(places) if metric == "centered_cosine" else np.zeros_like(block.shift)
-    task = _Task(
-        block, block.scale(places), centre, queries, place, own, _KIND[metric], Nearest.empty(queries.shape[:3], k)
-    )
+    centred = metric == "centered_cosine"
+    centre = block.mean(places) if centred else np.zeros_like(block.shift)
+    found = Nearest.empty(queries.shape[:3], k)
+    task = _Task(block, block.scale(places), centre, queries, place, own, _KIND[metric], centred, found)
     order = np.argsort(place, kind="stable")  # queries that share a position's tables lie together
     threads = torch.get_num_threads()
     heads = np.unique(block_heads)
@@ -172,6 +172,7 @@ class _Task:
     place: NDArray[np.intp]  # (n,)
     own: NDArray[np.int64]  # (n,)
     kind: int
+    centred: bool
     found: Nearest
 
     def run(self, head: int, which: tuple[NDArray[np.intp], ...], tell: Callable[[int], bool]) -> None:
@@ -213,11 +214,19 @@ class _Task:
         own_distance, own_score, own_error = np.empty((3, n))
         kernels.prepare(self.kind, entries, z, place, own, own_distance, own_score, own_error)
         origin = np.zeros(d)
-        shift = entries.shift + self.block.row_mean[head]  # the screen's rows are less their mean
-        offset = entries.offset - (entries.centre if entries.centre.any() else origin[None])
+        row_mean = self.block.row_mean[head]  # the screen's rows are less this
+        shift, offset = entries.shift + row_mean, entries.offset[None]
+        rest = np.zeros(len(shift))
+        if self.centred:
+            rest = entries.scale.mean(axis=1)
+            offset = offset - entries.centre + rest[:, None] * shift
         vectors = kernels.quantised(z, origin)
         columns = kernels.Columns(
-            kernels.quantised(np.concatenate([shift, offset]), origin), np.einsum("pf,pf->p", shift, offset)
+            kernels.quantised(np.concatenate([shift, offset]), origin),
+            inner=np.einsum("pf,pf->p", shift, offset),
+            rest=rest,
+            shift_reach=_length(entries.shift) + 2 * _length(row_mean),
+            offset_reach=_length(entries.offset) + _length(entries.centre),
         )
         with np.errstate(all="ignore"):  # what is beyond float32 stays open
 
@@ -243,6 +252,10 @@ class _Task:
             )
         shares = [part.residual[part.size > 0] / part.size[part.size > 0] for part in (vectors, columns.vectors)]
         return queries, columns, float(np.concatenate(shares).max(initial=0))
+
+
+def _length(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.sqrt(np.square(vectors).sum(axis=-1))
 
 
 def distances(
