@@ -81,9 +81,9 @@ class Block:
         """Scale of each entry at some of the positions: float64 (len(places), V); equal words have equal bits."""
         return np.ones((len(places), self.rows.shape[1]))
 
-    def mean(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Mean encoding of the vocabulary at some of the positions: float64 (heads, len(places), d)."""
-        return self.row_mean[:, None] + self.shift[:, places] + self.offset[:, None]
+    def mean(self, heads: NDArray[np.intp], places: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Mean encoding of the vocabulary for some heads and positions: float64 (len(heads), len(places), d)."""
+        return self.row_mean[heads, None] + self.shift[np.ix_(heads, places)] + self.offset[heads, None]
 
 
 Blocks: TypeAlias = Sequence[tuple[NDArray[np.intp], Callable[[], Block]]]
@@ -122,19 +122,26 @@ class NormedBlock(Block):
 
         return np.stack(self.tables.get_all([("scale", self.words_key, *self._term(p)) for p in places], make))
 
-    def mean(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
-        def make(missing: list[int]) -> list[NDArray[np.float64]]:
-            here = places[missing]
-            scale = self.scale(here)
-            total = np.zeros((len(self.rows), len(here), self.rows.shape[2]))
-            for start in range(0, len(self.words), _BATCH):
-                batch = slice(start, start + _BATCH)
-                total += scale[:, batch] @ self.rows[:, batch].astype(np.float64)
-            weighted = total / len(self.words) + self.shift[:, here] * scale.mean(axis=1)[:, None]
-            return list((weighted + self.offset[:, None]).swapaxes(0, 1))
+    def mean(self, heads: NDArray[np.intp], places: NDArray[np.intp]) -> NDArray[np.float64]:
+        pairs = [(h, p) for h in heads.tolist() for p in places.tolist()]
 
-        found = self.tables.get_all([("mean", self.key, *self._term(p)) for p in places], make)
-        return np.stack(found, axis=1)
+        def make(missing: list[int]) -> list[NDArray[np.float64]]:
+            at: dict[int, list[int]] = {}
+            for i in missing:
+                at.setdefault(pairs[i][0], []).append(pairs[i][1])
+            wanted = sorted({p for here in at.values() for p in here})
+            scale = dict(zip(wanted, self.scale(np.array(wanted)), strict=True))
+            return [mean for means in in_threads(lambda h: self._means(h, at[h], scale), at) for mean in means]
+
+        terms = {p: self._term(p) for p in places.tolist()}
+        found = self.tables.get_all([("mean", self.key, h, *terms[p]) for h, p in pairs], make)
+        return np.reshape(found, (len(heads), len(places), -1))
+
+    def _means(self, head: int, places: list[int], scale: dict[int, NDArray[np.float64]]) -> NDArray[np.float64]:
+        here = np.stack([scale[p] for p in places])
+        total = np.empty((len(here), self.rows.shape[2]))
+        exact.weighted_sums(self.rows[head], here, total)
+        return total / len(self.words) + self.shift[head, places] * here.mean(axis=1)[:, None] + self.offset[head]
 
     def _term(self, place: int) -> tuple[bytes, float]:
         """What tells a position from others: its term, and the norm it goes through."""
@@ -156,8 +163,8 @@ class StoredBlock(Block):
     def scale(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
         return self.scales[places]
 
-    def mean(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
-        return self.means[:, places]
+    def mean(self, heads: NDArray[np.intp], places: NDArray[np.intp]) -> NDArray[np.float64]:
+        return self.means[np.ix_(heads, places)]
 
 
 def norm_scale(

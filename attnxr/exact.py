@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from attnxr.simd import dot
 
+_TOGETHER = 512  # rows that stay in the first cache while they are read several times
 COSINE, EUCLIDEAN, DOT = 0, 1, 2
 
 
@@ -82,3 +83,20 @@ def inner_products(words, places, start, stop, out):
         word[:] = words[v]
         for p in range(places.shape[0]):
             out[p, v] = dot(places, p * d, word, 0, d)
+
+
+@numba.njit(nogil=True, cache=True)
+def weighted_sums(rows, weights, out):
+    """Fill ``out[p] = Σ_v weights[p, v] rows[v]``, (P, d), float64, in an order that does not depend on P."""
+    count, d = rows.shape
+    part = np.empty(d)
+    out[:] = 0.0
+    for start in range(0, count, _TOGETHER):
+        for p in range(weights.shape[0]):
+            part[:] = 0.0
+            for v in range(start, min(start + _TOGETHER, count)):
+                weight = weights[p, v]
+                for f in range(d):
+                    part[f] += weight * rows[v, f]
+            for f in range(d):
+                out[p, f] += part[f]

@@ -63,27 +63,25 @@ def moment(question: Question, which: Moment) -> NDArray[np.float64]:
 def _of_block(which: Moment, block: Block, heads: NDArray[np.intp], places: NDArray[np.intp]) -> NDArray[np.float64]:
     """Of some heads and positions of a block: (heads, places, …)."""
     if which == "mean":
-        return block.mean(places)[heads]
+        return block.mean(heads, places)
+    mean = block.row_mean  # asked for here: this thread holds the tables, so that others would wait for it
     groups = []
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for start in range(0, len(places), _PLACES):
             group = places[start : start + _PLACES]
             scale = block.scale(group)
-            jobs = [
-                pool.submit(_OF_HEAD[which], block.rows[head], block.shift[head, group], block.offset[head], scale)
-                for head in heads
-            ]
+            jobs = [pool.submit(_OF_HEAD[which], block, head, group, scale, mean[head]) for head in heads]
             groups.append(np.stack([job.result() for job in jobs]))
     return np.concatenate(groups, axis=1)
 
 
 def _covariance(
-    rows: NDArray[np.float32], shift: NDArray[np.float64], offset: NDArray[np.float64], scale: NDArray[np.float64]
+    block: Block, head: int, places: NDArray[np.intp], scale: NDArray[np.float64], centre: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """(p, d, d)"""
     # Around the mean of the rows, so that what all have in common is not in the squares to cancel.
-    centre = rows.mean(axis=0, dtype=np.float64)
-    s = shift + centre
+    rows = block.rows[head]
+    s = block.shift[head, places] + centre
     total, b = np.zeros_like(s), np.zeros_like(s)
     squares = np.zeros((*s.shape, s.shape[1]))
     for entries, a in _batches(rows):
@@ -101,9 +99,10 @@ def _covariance(
 
 
 def _direction(
-    rows: NDArray[np.float32], shift: NDArray[np.float64], offset: NDArray[np.float64], scale: NDArray[np.float64]
+    block: Block, head: int, places: NDArray[np.intp], scale: NDArray[np.float64], _centre: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """(p, d)"""
+    rows, shift, offset = block.rows[head], block.shift[head, places], block.offset[head]
     total = np.zeros_like(shift)
     for entries, a in _batches(rows):
         for p, t in enumerate(scale[:, entries]):

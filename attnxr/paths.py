@@ -109,7 +109,7 @@ class Path:
             With the rows of `terms` that each serves: together they serve every row once.
         """
         parts = np.array_split(np.arange(len(terms)), -(-len(terms) // self.together))
-        return [(part, partial(self._block, space, terms[part])) for part in parts]
+        return [(part, partial(self._block, space, terms[part[0] : part[-1] + 1])) for part in parts]
 
     def _block(self, space: Arriving, terms: Tensor) -> Block:
         """The block of some positional terms, (P, E), at most `together`."""

@@ -110,7 +110,7 @@ def search(
     layers, _, positions, features = queries.shape
     places = np.arange(block.shift.shape[1])
     centred = metric == "centered_cosine"
-    centre = block.mean(places) if centred else np.zeros_like(block.shift)
+    centre = block.mean(np.arange(len(block.rows)), places) if centred else np.zeros_like(block.shift)
     found = Nearest.empty(queries.shape[:3], k)
     task = _Task(block, block.scale(places), centre, queries, place, own, _KIND[metric], centred, found)
     order = np.argsort(place, kind="stable")  # queries that share a position's tables lie together
@@ -281,7 +281,7 @@ def distances(
         Each the same number, to the bit, that `search` reports for it.
     """
     here = np.array([place])
-    centre = block.mean(here)[head] if metric == "centered_cosine" else np.zeros((1, queries.shape[1]))
+    centre = block.mean(np.array([head]), here)[0] if metric == "centered_cosine" else np.zeros((1, queries.shape[1]))
     whole = exact.Entries(block.rows[head], block.shift[head, here], block.scale(here), block.offset[head], centre)
     out = np.empty((len(queries), len(entries)), np.float32)
     z = queries.astype(np.float64) - centre

@@ -93,7 +93,8 @@ class Slices:
                     np.save(folder / f"rows-{number}.npy", block.rows)
                     tables.append(block.rows)
                 places = np.arange(len(rows))
-                mean = block.mean(places) if self._metric == "centered_cosine" else np.empty(0)
+                every = np.arange(len(block.rows))
+                mean = block.mean(every, places) if self._metric == "centered_cosine" else np.empty(0)
                 arrays = {"places": rows, "shift": block.shift, "offset": block.offset}
                 for name, array in {**arrays, "scale": block.scale(places), "mean": mean}.items():
                     np.save(folder / f"{layer}-{i}-{name}.npy", array)

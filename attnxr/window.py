@@ -7,9 +7,8 @@ through one window at once: who watches is a context variable, not a property of
 
 import copy
 import inspect
-import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import FunctionType
 from typing import Any, cast
 
@@ -59,6 +58,7 @@ class Window:
                 "adapter into its model first, with merge_and_unload()."
             )
         self._lock = threading.RLock()
+        self._gathered: tuple[list, list[list[Tensor]], list[Tensor]] | None = None
         self.family = f"{type(hf_model).__name__} (model_type {hf_model.config.model_type!r})"
         self._given = cast(PreTrainedModel, hf_model.base_model)
         self._check()
@@ -124,7 +124,7 @@ class Window:
 
     def view(self) -> PreTrainedModel:
         """Copy the module tree over the same tensors: a model in evaluation mode, with the caller's attention."""
-        shared: dict[int, Any] = {id(tensor): tensor for tensor in self._tensors()}
+        shared: dict[int, Any] = {id(tensor): tensor for tensor in self._tensors(self._given.modules())}
         for module in self._given.modules():  # what torch.compile has made of a module belongs to that module
             shared[id(module._compiled_call_impl)] = None
             # Hooks are the caller's, with all they hold; one that is a method of a module goes with its module.
@@ -168,17 +168,33 @@ class Window:
         """Something that differs after weights were moved, replaced or changed, or hooks put on or taken off.
 
         Fused optimizers and ``.data`` count no versions, and inference tensors have none: so of each tensor some 64
-        numbers are part of it, evenly spaced. That costs about 10 µs a tensor.
+        numbers are part of it, evenly spaced.
         """
-        hooks = [(*module._forward_pre_hooks, *module._forward_hooks) for module in self._given.modules()]
+        modules = list(self._given.modules())
+        hooks = [(*module._forward_pre_hooks, *module._forward_hooks) for module in modules]
         output = self.unembedding
-        tensors = itertools.chain(self._tensors(), () if output is None else output.parameters())
-        seen = [(id(t), t.data_ptr(), 0 if t.is_inference() else t._version, sample(t, 64)) for t in tensors]
-        return *seen, *hooks
+        tensors = [*self._tensors(modules), *(() if output is None else output.parameters())]
+        versions = [0 if t.is_inference() else t._version for t in tensors]
+        return self._samples(tensors), *versions, *hooks
 
-    def _tensors(self) -> Iterator[Tensor]:
+    def _samples(self, tensors: list[Tensor]) -> tuple:
+        """What and where tensors are, and some numbers of each; those that lie as one are gathered in few calls."""
+        marks = [(id(t), t.data_ptr(), t.dtype, t.device, t.shape, t.stride()) for t in tensors]
+        if self._gathered is None or self._gathered[0] != marks:
+            views: dict[tuple, list[Tensor]] = {}
+            others = []
+            for tensor in tensors:
+                if type(tensor) in (Tensor, nn.Parameter) and tensor.is_contiguous() and not tensor.is_meta:
+                    views.setdefault((tensor.dtype, tensor.device), []).append(spaced(tensor, 64))
+                else:
+                    others.append(tensor)
+            self._gathered = marks, list(views.values()), others
+        _, gathered, others = self._gathered
+        return marks, [_numbers(torch.cat(views)) for views in gathered], [sample(tensor, 64) for tensor in others]
+
+    def _tensors(self, modules: Iterable[nn.Module]) -> Iterator[Tensor]:
         """Parameters, and the buffers that are saved with them: others are notes that a model makes as it runs."""
-        for module in self._given.modules():
+        for module in modules:
             yield from (each for each in module._parameters.values() if each is not None)
             for name, buffer in module._buffers.items():
                 if buffer is not None and name not in module._non_persistent_buffers_set:
@@ -212,5 +228,14 @@ class Window:
 
 def sample(tensor: Tensor, count: int) -> bytes:
     """Up to twice `count` numbers of a tensor, evenly spaced."""
+    return b"" if tensor.is_meta else _numbers(spaced(tensor, count))
+
+
+def spaced(tensor: Tensor, count: int) -> Tensor:
+    """The same as a tensor, which of a contiguous one is a view."""
     flat = tensor.detach().reshape(-1)
-    return b"" if flat.is_meta else flat[:: max(1, len(flat) // count)].to("cpu", torch.float64).numpy().tobytes()
+    return flat[:: max(1, len(flat) // count)]
+
+
+def _numbers(tensor: Tensor) -> bytes:
+    return tensor.to("cpu", torch.float64).numpy().tobytes()
