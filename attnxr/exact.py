@@ -35,17 +35,17 @@ def put(rows, shift, scale, offset, centre, p, v, u):
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def far(kind, z, q, square, u):
-    """Distance of query q of z (Q, d), with its squared norm, and an entry u (d,), which is overwritten."""
+def far(kind, z, q, z_square, u, u_square, difference):
+    """Distance of query q of z (Q, d) and an entry u (d,), given their squared norms and a (d,) to write in."""
     d = u.shape[0]
     if kind == EUCLIDEAN:
         for f in range(d):
-            u[f] = z[q, f] - u[f]
-        return math.sqrt(dot(u, 0, u, 0, d))
+            difference[f] = z[q, f] - u[f]
+        return math.sqrt(dot(difference, 0, difference, 0, d))
     product = dot(z, q * d, u, 0, d)
     if kind == DOT:
         return -product
-    squares = square * dot(u, 0, u, 0, d)
+    squares = z_square * u_square
     return max(0.0, 1.0 - product / math.sqrt(squares)) if squares > 0.0 else 1.0
 
 
@@ -57,10 +57,25 @@ def distances(kind, z, q, entries, p, ids, count, out):
     """
     rows, shift, scale, offset, centre = entries  # once: each time costs as much as a distance
     d = z.shape[1]
-    square, u = dot(z, q * d, z, q * d, d), np.empty(d)
+    z_square, u, difference = dot(z, q * d, z, q * d, d), np.empty(d), np.empty(d)
     for i in range(count):
         put(rows, shift, scale, offset, centre, p, ids[i], u)
-        out[i] = far(kind, z, q, square, u)
+        out[i] = far(kind, z, q, z_square, u, dot(u, 0, u, 0, d), difference)
+
+
+@numba.njit(nogil=True, cache=True)
+def all_distances(kind, z, entries, p, ids, out):
+    """The same of all queries (Q, d): (Q, count), each entry computed once."""
+    rows, shift, scale, offset, centre = entries
+    n, d = z.shape
+    z_square, u, difference = np.empty(n), np.empty(d), np.empty(d)
+    for q in range(n):
+        z_square[q] = dot(z, q * d, z, q * d, d)
+    for i in range(ids.shape[0]):
+        put(rows, shift, scale, offset, centre, p, ids[i], u)
+        u_square = dot(u, 0, u, 0, d)
+        for q in range(n):
+            out[q, i] = far(kind, z, q, z_square[q], u, u_square, difference)
 
 
 @numba.njit(nogil=True, cache=True)

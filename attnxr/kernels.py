@@ -128,7 +128,7 @@ def prepare(kind, entries, z, place, own, own_distance, own_score, own_error):
     """Compute the own tokens' distances, scores and what float64 may be off by in these, each (Q,)."""
     rows, shift, scale, offset, centre = entries
     d = z.shape[1]
-    u = np.empty(d)
+    u, difference = np.empty(d), np.empty(d)
     for q in range(z.shape[0]):
         put(rows, shift, scale, offset, centre, place[q], own[q], u)
         product, square, z_square = dot(z, q * d, u, 0, d), dot(u, 0, u, 0, d), dot(z, q * d, z, q * d, d)
@@ -144,7 +144,7 @@ def prepare(kind, entries, z, place, own, own_distance, own_score, own_error):
             own_score[q] = -product / size if size > 0.0 else 0.0
             size = norm
         own_error[q] = 4 * (d + 16) * _DOUBLE * size
-        own_distance[q] = far(kind, z, q, z_square, u)
+        own_distance[q] = far(kind, z, q, z_square, u, square, difference)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

@@ -259,39 +259,47 @@ def _length(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def distances(
-    block: Block, metric: Metric, head: int, queries: NDArray[np.floating], place: int, entries: NDArray[np.intp]
+    block: Block,
+    metric: Metric,
+    heads: NDArray[np.intp],
+    queries: NDArray[np.floating],
+    place: int,
+    entries: NDArray[np.intp],
 ) -> NDArray[np.float32]:
-    """Distances of some queries at one head and position to some vocabulary entries.
+    """Distances of some queries at some heads and one position to some vocabulary entries.
 
     Parameters
     ----------
     block : Block
     metric : str
         One of `METRICS`.
-    head : int
-        Head of the block.
-    queries : float32 or float64 array (m, d)
+    heads : int array (H,)
+        Which of the block's heads each head of the queries looks into.
+    queries : float32 or float64 array (m, H, d)
     place : int
         Which of the block's positions.
     entries : int array (v,)
 
     Returns
     -------
-    float32 array (m, v)
+    float32 array (m, H, v)
         Each the same number, to the bit, that `search` reports for it.
     """
     here = np.array([place])
-    centre = block.mean(np.array([head]), here)[0] if metric == "centered_cosine" else np.zeros((1, queries.shape[1]))
-    whole = exact.Entries(block.rows[head], block.shift[head, here], block.scale(here), block.offset[head], centre)
-    out = np.empty((len(queries), len(entries)), np.float32)
-    z = queries.astype(np.float64) - centre
-    parts = np.array_split(np.arange(len(entries)), max(1, len(entries) // _ENTRIES))
+    centre = np.zeros((len(heads), 1, queries.shape[2]))
+    if metric == "centered_cosine":
+        centre = block.mean(heads, here)
+    z = queries.astype(np.float64) - centre[:, 0]
+    scale = block.scale(here)
+    out = np.empty((*queries.shape[:2], len(entries)), np.float32)
+    threads = torch.get_num_threads()
+    parts = np.array_split(np.arange(len(entries)), threads * max(1, -(-len(entries) // (threads * _ENTRIES))))
 
-    def fill(part: NDArray[np.intp]) -> None:
-        for q, row in enumerate(out):
-            here = slice(part[0], part[-1] + 1)
-            exact.distances(_KIND[metric], z, q, whole, 0, entries[here], len(part), row[here])
+    def fill(job: tuple[int, NDArray[np.intp]]) -> None:
+        h, part = job
+        head, some = heads[h], slice(part[0], part[-1] + 1)
+        whole = exact.Entries(block.rows[head], block.shift[head, here], scale, block.offset[head], centre[h])
+        exact.all_distances(_KIND[metric], np.ascontiguousarray(z[:, h]), whole, 0, entries[some], out[:, h, some])
 
-    if len(entries):
-        in_threads(fill, parts)
+    in_threads(fill, [(h, part) for h in range(len(heads)) for part in parts if len(part)])
     return out

@@ -73,9 +73,8 @@ class Slices:
             here = np.flatnonzero(self._layers[layers] == layer)
             chosen = np.searchsorted(part.chosen, layers[here])
             row = int(np.searchsorted(part.blocks[i][0], place))
-            for h, head in enumerate(heads):
-                queries = part.queries[chosen, head, position]
-                out[here, h] = search.distances(block, self._metric, int(self._heads[head]), queries, row, entries)
+            queries = part.queries[:, :, position][np.ix_(chosen, heads)]
+            out[here] = search.distances(block, self._metric, self._heads[heads], queries, row, entries)
         return out
 
     def save(self, folder: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 
+import numba
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -67,10 +68,12 @@ def csls_neighbors(
     .. [1] Conneau et al., Word Translation Without Parallel Data, ICLR 2018, section 2.3.
     """
     options = {"of": of, "space": space, "vocab_layer": vocab_layer, "positional": positional}
-    size = model.distances(encodings, "cosine", **options).sizes["vocab"]  # type: ignore[arg-type]
+    size = model.vocab_size
     k, local = whole_number("k", k, 1, size), whole_number("local", local, 1, size)
+    lazy = model.distances(encodings, "cosine", **options)  # type: ignore[arg-type]
     whole, dropped = with_all_dims(encodings, "encoding" if of == "contribution" else of)
-    lazy = model.distances(whole, "cosine", **options)  # type: ignore[arg-type]
+    if dropped:
+        lazy = model.distances(whole, "cosine", **options)  # type: ignore[arg-type]
     distance = lazy["distance"]
     dims = distance.dims[:-1]
     shape = distance.shape[:-1] if len(dims) == 3 else (distance.shape[0], 1, distance.shape[1])
@@ -80,12 +83,8 @@ def csls_neighbors(
 
     def fill(one: tuple[int, int, NDArray[np.float32]]) -> None:
         layer, head, of_head = one
-        for p, row in enumerate(_scaled(of_head, local)):
-            here = layer, head, p
-            ids[here] = nearest = _largest(row, k)
-            found[here] = -row[nearest]
-            own_rank[here] = 1 + np.count_nonzero(row > row[own[p]])
-            own_distance[here] = -row[own[p]]
+        here = layer, head
+        _of_head(of_head, local, own, ids[here], found[here], own_rank[here], own_distance[here])
 
     for group in _groups(distance):
         in_threads(fill, group)
@@ -133,19 +132,52 @@ def _groups(distance: xr.DataArray) -> Iterator[list[tuple[int, int, NDArray[np.
             ]
 
 
-def _scaled(distance: NDArray[np.float32], local: int) -> NDArray[np.float64]:
-    """CSLS of cosine distances (positions, V)."""
-    cosine = 1 - distance.astype(np.float64)
-    return 2 * cosine - _mean_of_nearest(distance, local, 1) - _mean_of_nearest(distance, min(local, len(cosine)), 0)
+@numba.njit(nogil=True, cache=True)
+def _of_head(distance, local, own, ids, far, own_rank, own_distance):
+    """From cosine distances (positions, V), all that there is to say of one layer and head."""
+    positions, size = distance.shape
+    of_entry = np.empty(size)  # r_S
+    nearest = np.empty(min(local, positions), np.float32)
+    for v in range(size):
+        nearest[:] = np.inf
+        for p in range(positions):
+            _keep(nearest, distance[p, v])
+        of_entry[v] = _mean_cosine(nearest)
+    nearest = np.empty(local, np.float32)
+    row, best = np.empty(size), np.empty(ids.shape[1])
+    for p in range(positions):
+        nearest[:] = np.inf
+        for v in range(size):
+            _keep(nearest, distance[p, v])
+        of_vector = _mean_cosine(nearest)  # r_T
+        best[:] = np.inf
+        for v in range(size):
+            row[v] = of_vector + of_entry[v] - 2 * (1 - np.float64(distance[p, v]))
+            at = _keep(best, row[v])
+            if at >= 0:
+                ids[p, at + 1 :] = ids[p, at:-1].copy()
+                ids[p, at] = v
+        far[p] = best
+        own_distance[p] = row[own[p]]
+        own_rank[p] = 1 + (row < row[own[p]]).sum()
 
 
-def _mean_of_nearest(distance: NDArray[np.float32], count: int, axis: int) -> NDArray[np.float64]:
-    """Mean cosine of the smallest distances along an axis."""
-    nearest = np.take(np.partition(distance, count - 1, axis), range(count), axis)
-    return (1 - nearest.astype(np.float64)).mean(axis, keepdims=True)
+@numba.njit(nogil=True, cache=True)
+def _keep(smallest, number):
+    """Take a number among the smallest, ascending, after its equals; returns its place, or −1 where it has none."""
+    at = len(smallest) - 1
+    if not number < smallest[at]:
+        return -1
+    while at > 0 and number < smallest[at - 1]:
+        smallest[at] = smallest[at - 1]
+        at -= 1
+    smallest[at] = number
+    return at
 
 
-def _largest(values: NDArray[np.float64], k: int) -> NDArray[np.intp]:
-    """Where the k largest of (V,) are, the largest first and equal ones in their order."""
-    among = np.flatnonzero(values >= np.partition(values, -k)[-k])
-    return among[np.argsort(-values[among], kind="stable")[:k]]
+@numba.njit(nogil=True, cache=True)
+def _mean_cosine(distances):
+    total = 0.0
+    for distance in distances:
+        total += 1 - np.float64(distance)
+    return total / len(distances)
