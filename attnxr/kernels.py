@@ -337,13 +337,22 @@ def screen(kind, kappa, entries, rows, columns, queries, first, last, found):
                 p = place[q]
                 each = size[q], noise[q], inverse[q], shift[q], offset[q], own_low[q], own_high[q]
                 if kind == EUCLIDEAN:
-                    nearer, still_open = judge_squared(g, i, A, B, C, R, low, high, p, each, heap[q, 0])
+                    nearer, unsure, near = judge_squared(g, i, A, B, C, R, low, high, p, each, heap[q, 0])
                 else:
-                    nearer, still_open = judge(g, i, A, B, C, R, low, high, p, each, heap[q, 0])
+                    nearer, unsure, near = judge(g, i, A, B, C, R, low, high, p, each, heap[q, 0])
                 rank[q] += nearer
-                while still_open != 0:
-                    j = lowest(still_open)
-                    still_open &= still_open - 1
+                while unsure != 0:
+                    j = lowest(unsure)
+                    unsure &= unsure - 1
+                    if j >= width:
+                        break
+                    if ties[q] == tied.shape[1]:
+                        _settle_ties(kind, entries, queries, found, q)
+                    tied[q, ties[q]] = panel * PANEL + j
+                    ties[q] += 1
+                while near != 0:
+                    j = lowest(near)
+                    near &= near - 1
                     if j >= width:
                         break
                     product = A[p, j] * np.float32(g[i, j]) + B[p, j] * shift[q] + C[p, j] * offset[q]
@@ -353,11 +362,6 @@ def screen(kind, kappa, entries, rows, columns, queries, first, last, found):
                         below += low[p, j] * inverse[q]
                         above += high[p, j] * inverse[q]
                     v = panel * PANEL + j
-                    if not (above < own_low[q] or below > own_high[q]):
-                        if ties[q] == tied.shape[1]:
-                            _settle_ties(kind, entries, queries, found, q)
-                        tied[q, ties[q]] = v
-                        ties[q] += 1
                     if not below > heap[q, 0]:
                         if filled[q] == ids.shape[1]:
                             _make_room(kind, entries, queries, found, q)

@@ -129,11 +129,16 @@ def _judge(squared: bool) -> Callable:
                 one = builder.insert_element(undefined, value, ir.Constant(_I32, 0))
                 return builder.shuffle_vector(one, undefined, everywhere)
 
-            size, noise, inverse, shift, offset, own_low, own_high = (
-                spread(value) for value in cgutils.unpack_tuple(builder, arguments[9])
-            )
-            reach = spread(arguments[10])
-            nearer_bits, open_bits = _int(0), _int(0)
+            def together(one: Any, other: Any, third: Any) -> Any:
+                """one · other + third, rounded once where that is as fast."""
+                of_three = ir.FunctionType(_Floats, [_Floats] * 3)
+                fused = cgutils.get_or_insert_function(builder.module, of_three, f"llvm.fmuladd.v{_LANES}f32")
+                return builder.call(fused, [one, other, third])
+
+            given = cgutils.unpack_tuple(builder, arguments[9])
+            size, noise, inverse, shift, offset = (spread(value) for value in given[:5])
+            own_low, own_high, reach = (spread(builder.fneg(value)) for value in (*given[5:], arguments[10]))
+            found = [_int(0)] * 3
             for n in range(_VECTORS):
                 first = builder.add(builder.mul(arguments[1], _int(PANEL)), _int(n * _LANES))
                 at = builder.add(builder.mul(arguments[8], _int(PANEL)), _int(n * _LANES))
@@ -145,23 +150,23 @@ def _judge(squared: bool) -> Callable:
                     number = builder.zext(builder.bitcast(flags, ir.IntType(_LANES)), _I64)
                     return builder.shl(number, _int(n * _LANES))
 
-                times, plus, minus = builder.fmul, builder.fadd, builder.fsub
                 sums = builder.sitofp(_load(builder, products, first, _Sums, 4), _Floats)
-                product = plus(plus(times(load(a), sums), times(load(b), shift)), times(load(c), offset))
-                error = plus(times(load(r), size), noise)
-                below, above = minus(builder.fneg(product), error), minus(error, product)
+                product = together(load(a), sums, together(load(b), shift, builder.fmul(load(c), offset)))
+                error = together(load(r), size, noise)
+                # Of minus the score: that spares a sign.
+                least, most = builder.fsub(product, error), builder.fadd(product, error)
                 if squared:
-                    below = plus(below, times(load(lows), inverse))
-                    above = plus(above, times(load(highs), inverse))
+                    least = together(builder.fneg(load(highs)), inverse, least)
+                    most = together(builder.fneg(load(lows)), inverse, most)
                 # Ordered comparisons: a NaN, from a number beyond float32, leaves its entry open.
-                nearer = builder.fcmp_ordered("<", above, own_low)
-                known = builder.or_(nearer, builder.fcmp_ordered(">", below, own_high))
-                known = builder.and_(known, builder.fcmp_ordered(">", below, reach))
-                nearer_bits = builder.or_(nearer_bits, bits(nearer))
-                open_bits = builder.or_(open_bits, bits(builder.not_(known)))
-            return context.make_tuple(builder, signature.return_type, [builder.ctpop(nearer_bits), open_bits])
+                nearer = builder.fcmp_ordered(">", least, own_low)
+                known = builder.or_(nearer, builder.fcmp_ordered("<", most, own_high))
+                beyond = builder.fcmp_ordered("<", most, reach)
+                for i, flags in enumerate((nearer, builder.not_(known), builder.not_(beyond))):
+                    found[i] = builder.or_(found[i], bits(flags))
+            return context.make_tuple(builder, signature.return_type, [builder.ctpop(found[0]), *found[1:]])
 
-        answer = types.UniTuple(types.intp, 2)
+        answer = types.UniTuple(types.intp, 3)
         return answer(g, types.intp, A, B, C, R, low, high, types.intp, numbers, types.float32), generate
 
     return judge
