@@ -21,7 +21,8 @@ _VECTORS = PANEL // _LANES
 _I64, _I32, _F64 = ir.IntType(64), ir.IntType(32), ir.DoubleType()
 _Sums = ir.VectorType(_I32, _LANES)
 _Doubles = ir.VectorType(_F64, 8)
-_Floats = ir.VectorType(ir.FloatType(), _LANES)
+_Floats = ir.VectorType(ir.FloatType(), PANEL)
+_Panel = ir.VectorType(_I32, PANEL)
 
 
 def _int(value: int) -> ir.Constant:
@@ -123,48 +124,42 @@ def _judge(squared: bool) -> Callable:
                 for n in (0, 2, 3, 4, 5, 6, 7)
             ]
             products, a, b, c, r, lows, highs = arrays
-            undefined, everywhere = ir.Constant(_Floats, ir.Undefined), ir.Constant(_Sums, [0] * _LANES)
+            undefined, everywhere = ir.Constant(_Floats, ir.Undefined), ir.Constant(_Panel, [0] * PANEL)
 
             def spread(value: Any) -> Any:
                 one = builder.insert_element(undefined, value, ir.Constant(_I32, 0))
                 return builder.shuffle_vector(one, undefined, everywhere)
 
             def together(one: Any, other: Any, third: Any) -> Any:
-                """one · other + third, rounded once where that is as fast."""
+                """Give one · other + third, rounded once where that is as fast."""
                 of_three = ir.FunctionType(_Floats, [_Floats] * 3)
-                fused = cgutils.get_or_insert_function(builder.module, of_three, f"llvm.fmuladd.v{_LANES}f32")
+                fused = cgutils.get_or_insert_function(builder.module, of_three, f"llvm.fmuladd.v{PANEL}f32")
                 return builder.call(fused, [one, other, third])
+
+            def load(array: Any) -> Any:
+                return _load(builder, array, builder.mul(arguments[8], _int(PANEL)), _Floats, 4)
+
+            def bits(flags: Any) -> Any:
+                return builder.zext(builder.bitcast(flags, ir.IntType(PANEL)), _I64)
 
             given = cgutils.unpack_tuple(builder, arguments[9])
             size, noise, inverse, shift, offset = (spread(value) for value in given[:5])
             own_low, own_high, reach = (spread(builder.fneg(value)) for value in (*given[5:], arguments[10]))
-            found = [_int(0)] * 3
-            for n in range(_VECTORS):
-                first = builder.add(builder.mul(arguments[1], _int(PANEL)), _int(n * _LANES))
-                at = builder.add(builder.mul(arguments[8], _int(PANEL)), _int(n * _LANES))
-
-                def load(array: Any, at: Any = at) -> Any:
-                    return _load(builder, array, at, _Floats, 4)
-
-                def bits(flags: Any, n: int = n) -> Any:
-                    number = builder.zext(builder.bitcast(flags, ir.IntType(_LANES)), _I64)
-                    return builder.shl(number, _int(n * _LANES))
-
-                sums = builder.sitofp(_load(builder, products, first, _Sums, 4), _Floats)
-                product = together(load(a), sums, together(load(b), shift, builder.fmul(load(c), offset)))
-                error = together(load(r), size, noise)
-                # Of minus the score: that spares a sign.
-                least, most = builder.fsub(product, error), builder.fadd(product, error)
-                if squared:
-                    least = together(builder.fneg(load(highs)), inverse, least)
-                    most = together(builder.fneg(load(lows)), inverse, most)
-                # Ordered comparisons: a NaN, from a number beyond float32, leaves its entry open.
-                nearer = builder.fcmp_ordered(">", least, own_low)
-                known = builder.or_(nearer, builder.fcmp_ordered("<", most, own_high))
-                beyond = builder.fcmp_ordered("<", most, reach)
-                for i, flags in enumerate((nearer, builder.not_(known), builder.not_(beyond))):
-                    found[i] = builder.or_(found[i], bits(flags))
-            return context.make_tuple(builder, signature.return_type, [builder.ctpop(found[0]), *found[1:]])
+            sums = _load(builder, products, builder.mul(arguments[1], _int(PANEL)), _Panel, 4)
+            sums = builder.sitofp(sums, _Floats)
+            product = together(load(a), sums, together(load(b), shift, builder.fmul(load(c), offset)))
+            error = together(load(r), size, noise)
+            # Of minus the score: that spares a sign.
+            least, most = builder.fsub(product, error), builder.fadd(product, error)
+            if squared:
+                least = together(builder.fneg(load(highs)), inverse, least)
+                most = together(builder.fneg(load(lows)), inverse, most)
+            # Ordered comparisons: a NaN, from a number beyond float32, leaves its entry open.
+            nearer = builder.fcmp_ordered(">", least, own_low)
+            known = builder.or_(nearer, builder.fcmp_ordered("<", most, own_high))
+            beyond = builder.fcmp_ordered("<", most, reach)
+            found = [builder.ctpop(bits(nearer)), bits(builder.not_(known)), bits(builder.not_(beyond))]
+            return context.make_tuple(builder, signature.return_type, found)
 
         answer = types.UniTuple(types.intp, 3)
         return answer(g, types.intp, A, B, C, R, low, high, types.intp, numbers, types.float32), generate
