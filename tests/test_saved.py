@@ -99,7 +99,7 @@ def test_what_is_no_such_file_is_refused(tmp_path: Path, content: bytes, message
 
 def test_a_cut_file_and_a_zip_without_a_store_are_refused(tmp_path: Path, file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-2000])
-    with pytest.raises(InputError, match="cannot be read|brought its reader down"):
+    with pytest.raises(InputError, match=r"cannot be read|brought its reader down"):
         saved.read_apart(file)
     with zipfile.ZipFile(tmp_path / "it.zip", "w") as archive:
         archive.writestr("readme.txt", "nothing")

@@ -14,6 +14,7 @@ from attnxr.dashboard.patch import in_one_patch
 
 _HERE = Path(__file__).parent
 _STYLE = (_HERE / "style.css").read_text(encoding="utf-8")
+_FILES_STYLE = (_HERE / "take_away.css").read_text(encoding="utf-8")
 
 
 class _Part(JSComponent):
@@ -29,6 +30,16 @@ class _Part(JSComponent):
     def __init__(self, on_message: Callable[[Any], None] | None = None, **params: Any) -> None:
         super().__init__(sizing_mode="stretch_width", **params)
         self._on_message = on_message
+
+    def send(self, data: dict[str, Any]) -> None:
+        """Tell the part in the browser something that is no property of it.
+
+        Parameters
+        ----------
+        data : dict
+            What to tell.
+        """
+        self._send_msg(data)
 
     def _handle_msg(self, data: Any) -> None:
         if self._on_message is not None:
@@ -115,3 +126,31 @@ class Tabs(_Part):
 
     _esm = _HERE / "tabs.js"
     _stylesheets = [_STYLE, (_HERE / "tabs.css").read_text(encoding="utf-8")]  # noqa: RUF012
+
+
+class TakeAwayFiles(_Part):
+    """Buttons for files; sends ``{"name": …}`` when one is pressed, and saves what `send` gives it.
+
+    A file has ``name``, ``label``, ``format`` and ``note``. `send` takes ``file`` (its name), ``type``, ``data`` (a piece
+    of it) and ``left`` (how many pieces are still to come).
+    """
+
+    files = param.List(item_type=dict)
+    ready = param.Boolean()
+    making = param.String()
+    said = param.String()
+
+    _esm = _HERE / "take_away.js"
+    _stylesheets = [_STYLE, _FILES_STYLE]  # noqa: RUF012
+
+
+class FigureFiles(_Part):
+    """Buttons for the pictures of the figure beside it; sends ``{"format": …}`` when one is pressed.
+
+    It saves the picture when `send` says ``{"format": …, "file": …}``.
+    """
+
+    title = param.String()
+
+    _esm = _HERE / "figure_files.js"
+    _stylesheets = [_STYLE, _FILES_STYLE]  # noqa: RUF012

@@ -14,7 +14,8 @@ import param
 from panel.viewable import Viewer
 
 from attnxr.dashboard.answer import Answer
-from attnxr.dashboard.components import Heading
+from attnxr.dashboard.components import FigureFiles, Heading
+from attnxr.dashboard.exports import file_name
 from attnxr.dashboard.patch import in_one_patch
 from attnxr.dashboard.state import State
 
@@ -70,6 +71,7 @@ class Figure(View):
         # displayed there no more.
         self._plots: dict[str, WeakSet[Any]] = {}
         self._sent: dict[str, Columns | None] = {}
+        self._files = FigureFiles(self._save, title=heading.title)
         self._pane = pn.pane.HoloViews(None, height=self.height, sizing_mode="stretch_width", linked_axes=False)
         state.param.watch(self._follow, list(self.follows))
         self._follow()
@@ -165,6 +167,12 @@ class Figure(View):
         if isinstance(x, (int, float)) and isinstance(y, (int, float)):
             in_one_patch(partial(self._tap, x, y))
 
+    def _save(self, data: dict[str, str]) -> None:
+        answer, kind = self._state.answer, data["format"]
+        if answer is not None and kind in ("png", "svg"):
+            name = file_name(answer, self._heading.title, self._heading.detail, suffix=kind)
+            self._files.send({"format": kind, "file": name})
+
     @param.depends("dark", watch=True)
     def _recolor(self) -> None:
         for layer, plots in self._plots.items():
@@ -175,7 +183,7 @@ class Figure(View):
     def __panel__(self) -> pn.Column:
         # The figure's place is kept while there is none, so that nothing below moves when it comes.
         place = pn.Column(self._pane, height=self.height, sizing_mode="stretch_width")
-        return pn.Column(self._heading, place, sizing_mode="stretch_width")
+        return pn.Column(self._heading, place, self._files, sizing_mode="stretch_width")
 
 
 def _same(columns: Columns | None, others: Columns | None) -> bool:

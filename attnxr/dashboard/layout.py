@@ -15,6 +15,7 @@ from attnxr.dashboard.figure import View
 from attnxr.dashboard.rank_view import RankMap
 from attnxr.dashboard.state import State
 from attnxr.dashboard.tabs import Panels
+from attnxr.dashboard.take_away import TakeAway
 from attnxr.dashboard.views import NeighborTable, SequenceTable, TokenStrip
 from attnxr.dashboard.worker import Worker
 from attnxr.model import Model, load_model
@@ -29,6 +30,7 @@ _CARD = {
 # The tabs, in order. Each view takes the State first, and ``dark`` and ``shown`` by name.
 PANELS: dict[str, Callable[..., View]] = {
     "Own rank": RankMap,
+    "Take away": TakeAway,
 }
 
 # Beside each other where there is room for their widths, else below: from about 1,900 pixels all three, from about
