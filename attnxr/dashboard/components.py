@@ -131,8 +131,8 @@ class Tabs(_Part):
 class TakeAwayFiles(_Part):
     """Buttons for files; sends ``{"name": …}`` when one is pressed, and saves what `send` gives it.
 
-    A file has ``name``, ``label``, ``format`` and ``note``. `send` takes ``file`` (its name), ``type``, ``data`` (a piece
-    of it) and ``left`` (how many pieces are still to come).
+    A file has ``name``, ``label``, ``format`` and ``note``. `send` takes ``file`` (its name), ``type``, ``data`` (a
+    piece of it) and ``left`` (how many pieces are still to come).
     """
 
     files = param.List(item_type=dict)

@@ -32,6 +32,6 @@ export function render({ model, view }) {
     button.addEventListener("click", () => model.send_msg({ format }))
     box.append(button)
   }
-  model.on("msg:custom", (event) => save(event.data ?? event))
+  model.on("msg:custom", save)
   return box
 }

@@ -48,7 +48,7 @@ export function render({ model }) {
     link.click()
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000)
   }
-  model.on("msg:custom", (event) => save(event.data ?? event))
+  model.on("msg:custom", save)
   model.on("files", draw)
   for (const name of ["ready", "making", "said"]) model.on(name, follow)
   draw()
