@@ -10,7 +10,7 @@ from panel.viewable import Viewer
 from attnxr.dashboard.answer import Answer
 from attnxr.dashboard.components import Choices, Status, TextBox
 from attnxr.dashboard.rows import fidelity
-from attnxr.dashboard.state import METRICS, REQUEST, State
+from attnxr.dashboard.state import MASKS, METRICS, REQUEST, State
 
 
 class Controls(Viewer):
@@ -38,6 +38,7 @@ class Controls(Viewer):
         self._choices.fields = [
             self._field("model", "Model", {name: name for name in state.param["model"].objects}),
             self._field("metric", "Distance", METRICS),
+            self._field("causal", "Causal mask", MASKS),
             self._field("layer", "Layer", layers),
             self._field("positional", "Positional embedding in the vocabulary"),
         ]
@@ -83,11 +84,12 @@ class Progress(Viewer):
         super().__init__()
         self._state = state
         self._status = Status()
-        state.param.watch(self._show, ["answer", "activity", "error"])
+        state.param.watch(self._show, ["answer", "activity", "error", "background"])
         self._show()
 
     def _show(self, *_events: object) -> None:
-        answer, activity = self._state.answer, self._state.activity
+        answer = self._state.answer
+        activity = self._state.activity or self._state.background
         message = activity.message + " …" if activity else summary(answer) if answer else ""
         self._status.param.update(
             message=message,
