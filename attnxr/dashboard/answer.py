@@ -11,6 +11,8 @@ import numpy as np
 import xarray as xr
 
 from attnxr.analysis.sequence import sequence_distances
+from attnxr.dashboard.opened import Opened, model_for
+from attnxr.errors import InputError
 from attnxr.model import Model
 from attnxr.search import Metric
 
@@ -36,6 +38,8 @@ class Request:
         Whether the vocabulary is encoded with the positional embedding of the position it is compared at.
     causal : bool, optional
         Whether tokens see only those before them; None is the model's own way.
+    opened : Opened, optional
+        A file that holds the answer, or a part of it; the model then only gives what is not in it.
     """
 
     text: str
@@ -43,6 +47,7 @@ class Request:
     metric: Metric
     positional: bool
     causal: bool | None = None
+    opened: Opened | None = None
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,8 @@ class Answer:
         What `nearest_positions` returned.
     vocab_size : int
         Number of entries in the model's vocabulary.
-    checks : xarray.Dataset
-        What ``model.verify`` returned.
+    checks : xarray.Dataset or None
+        What ``model.verify`` returned; None where the answer came out of a file without the model.
     aspects : dict
         What has been computed of it since, by `Aspect`. All who look at this answer share it.
     refusals : dict
@@ -93,7 +98,7 @@ class Answer:
     neighbors: xr.Dataset
     sequence: xr.Dataset
     vocab_size: int
-    checks: xr.Dataset
+    checks: xr.Dataset | None
     aspects: dict[Aspect, xr.Dataset] = field(default_factory=dict, repr=False)
     refusals: dict[Aspect, str] = field(default_factory=dict, repr=False)
 
@@ -133,6 +138,8 @@ def answer(request: Request, load: Callable[[str], Model], report: Report, previ
     Answer
         The results with their request.
     """
+    if request.opened is not None:
+        return _from_file(request, request.opened, load, report)
     report(f"Loading {request.model}", None)
     model = load(request.model)
     if previous is not None and _same_encodings(previous, request, model):
@@ -140,18 +147,8 @@ def answer(request: Request, load: Callable[[str], Model], report: Report, previ
     else:
         report("Running the model", None)
         encodings = model.encode(request.text, truncate=True, causal=request.causal)
-    report("Searching the vocabulary", 0.0)
-    neighbors = model.neighbors(
-        encodings,
-        k=min(N_NEIGHBORS, model.vocab_size),
-        metric=request.metric,
-        positional=request.positional,
-        progress=lambda fraction: report("Searching the vocabulary", fraction),
-    )
-    report("Comparing the text's tokens", 0.0)
-    sequence = nearest_positions(
-        encodings, request.metric, lambda fraction: report("Comparing the text's tokens", fraction)
-    )
+    neighbors = _neighbors(model, encodings, request, report)
+    sequence = _sequence(encodings, request, report)
     report(f"Checking {request.model}", None)
     return Answer(request, encodings, neighbors, sequence, model.vocab_size, _CHECKS(model))
 
@@ -193,6 +190,50 @@ def nearest_positions(
     return xr.Dataset({"other_position": (dims, np.stack(orders)), "distance": (dims, np.stack(nearest))})
 
 
+def _from_file(request: Request, opened: Opened, load: Callable[[str], Model], report: Report) -> Answer:
+    """What a file holds of a request, and of the model it came from what it does not hold."""
+    same_mask = request.causal == bool(opened.saved.attrs["causal"])
+    encodings = opened.saved.encodings if same_mask else None
+    near, model = opened.saved.neighbors if same_mask else None, None
+    if near is not None and (near.attrs["metric"], bool(near.attrs["positional"])) != (request.metric, request.positional):
+        near = None
+    if encodings is None:
+        report(f"Loading {request.model}", None)
+        model = model_for(opened, request.model, load, "To encode the text")
+        report("Running the model", None)
+        encodings = model.encode(request.text, truncate=True, causal=request.causal)
+        if encodings.attrs["token_ids"] != opened.saved.attrs["token_ids"]:
+            raise InputError(
+                f"{opened.name} has other tokens than {opened.model!r} reads in its text, as where it was made of "
+                "token_ids. Save the encodings with the neighbours."
+            )
+    if near is None:
+        report(f"Loading {request.model}", None)
+        model = model or model_for(opened, request.model, load, "To search its vocabulary")
+        near = _neighbors(model, encodings, request, report)
+    sequence = _sequence(encodings, request, report)
+    checks = None if model is None else _CHECKS(model)
+    return Answer(request, encodings, near, sequence, int(near.attrs["vocab_size"]), checks)
+
+
+def _neighbors(model: Model, encodings: xr.Dataset, request: Request, report: Report) -> xr.Dataset:
+    report("Searching the vocabulary", 0.0)
+    return model.neighbors(
+        encodings,
+        k=min(N_NEIGHBORS, model.vocab_size),
+        metric=request.metric,
+        positional=request.positional,
+        progress=lambda fraction: report("Searching the vocabulary", fraction),
+    )
+
+
+def _sequence(encodings: xr.Dataset, request: Request, report: Report) -> xr.Dataset:
+    report("Comparing the text's tokens", 0.0)
+    return nearest_positions(
+        encodings, request.metric, lambda fraction: report("Comparing the text's tokens", fraction)
+    )
+
+
 class _Checks:
     """What each model's check of itself found, for as long as the model is there and has the same weights."""
 
@@ -214,4 +255,4 @@ _CHECKS = _Checks()
 def _same_encodings(previous: Answer, request: Request, model: Model) -> bool:
     asked = (request.text, request.model, request.causal, model.fingerprint)
     earlier = previous.request
-    return asked == (earlier.text, earlier.model, earlier.causal, previous.encodings.attrs["fingerprint"])
+    return earlier.opened is None and asked == (earlier.text, earlier.model, earlier.causal, previous.encodings.attrs["fingerprint"])

@@ -60,6 +60,7 @@ class TextBox(_Part):
     """Where a text is typed; sends ``{"text": …}`` when Enter or the button is pressed."""
 
     text = param.String()
+    label = param.String("Text")
 
     _esm = _HERE / "text_box.js"
 
@@ -154,3 +155,13 @@ class FigureFiles(_Part):
 
     _esm = _HERE / "figure_files.js"
     _stylesheets = [_STYLE, _FILES_STYLE]  # noqa: RUF012
+
+
+class TwoLists(_Part):
+    """Two lists of neighbours side by side, under a note on them. See `attnxr.dashboard.compare_rows.neighbor_lists`."""
+
+    lists = param.List(item_type=dict)
+    note = param.String()
+
+    _esm = _HERE / "two_lists.js"
+    _stylesheets = [_STYLE, (_HERE / "two_lists.css").read_text(encoding="utf-8")]  # noqa: RUF012

@@ -10,6 +10,7 @@ import param
 from panel.viewable import Viewer
 
 from attnxr.dashboard.answer import answer
+from attnxr.dashboard.compare_view import Compare
 from attnxr.dashboard.controls import Controls, Progress
 from attnxr.dashboard.figure import View
 from attnxr.dashboard.rank_view import RankMap
@@ -30,6 +31,7 @@ _CARD = {
 # The tabs, in order. Each view takes the State first, and ``dark`` and ``shown`` by name.
 PANELS: dict[str, Callable[..., View]] = {
     "Own rank": RankMap,
+    "Compare": Compare,
     "Take away": TakeAway,
 }
 

@@ -11,6 +11,8 @@ import param
 import xarray as xr
 
 from attnxr.dashboard.answer import Answer, Aspect, Request
+from attnxr.dashboard.comparing import Comparison
+from attnxr.dashboard.opened import Opened
 
 START_TEXT = "Time flies like an arrow. Fruit flies like a banana."
 
@@ -23,7 +25,7 @@ METRICS = {
 
 MASKS = {"as the model has it": None, "off": False, "on": True}
 
-REQUEST = ("text", "model", "metric", "positional", "causal")
+REQUEST = ("text", "model", "metric", "positional", "causal", "opened")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class State(param.Parameterized):
     ----------
     models : sequence of str
         Names of the models on offer; the first one is chosen.
+    with_other : bool
+        Whether there is another State, `other`, for what this one's answer is compared with.
     **params
         Starting values of the parameters.
     """
@@ -78,6 +82,8 @@ class State(param.Parameterized):
         "another one, that one sees it too. Models that make their mask by themselves have only their own.",
     )
 
+    opened = param.ClassSelector(class_=Opened, doc="The file that stands in place of the text, where one is opened.")
+
     layer = param.Integer(default=0, bounds=(0, None), doc="The layer whose heads are shown.")
     head = param.Integer(default=0, bounds=(0, None), doc="Index of the chosen head.")
     position = param.Integer(default=0, bounds=(0, None), doc="Index of the chosen token.")
@@ -88,21 +94,35 @@ class State(param.Parameterized):
     activity = param.ClassSelector(class_=Activity, doc="What is being done about the request.")
     error = param.String(doc="Why there is no answer, where there will be none.")
 
+    comparison = param.ClassSelector(class_=Comparison, doc="The answer held against another one.")
+
     wanted = param.List(default=[], item_type=Aspect, doc="What the views that are shown need of the answer.")
     background = param.ClassSelector(class_=Activity, doc="What is being done about what is wanted.")
     arrived = param.Integer(default=0, doc="Goes up when something that was wanted has arrived, or cannot be had.")
 
-    def __init__(self, models: Sequence[str], **params: object) -> None:
+    def __init__(self, models: Sequence[str], *, with_other: bool = True, **params: object) -> None:
         super().__init__(**params)
         self.param["model"].objects = list(models)
         self.model = models[0]
         self.last: Answer | None = None  # not for display: the answer that the selection was made in
         self._wants: dict[Hashable, Aspect] = {}
+        self.other = State(models, with_other=False) if with_other else None  # what this one is compared with
 
     @property
     def request(self) -> Request:
         """What is asked at this moment."""
-        return Request(self.text, self.model, self.metric, self.positional, self.causal)
+        return Request(self.text, self.model, self.metric, self.positional, self.causal, self.opened)
+
+    def open(self, opened: Opened) -> None:
+        """Put a file in place of the text, until another text or model is asked about.
+
+        Parameters
+        ----------
+        opened : Opened
+            The file.
+        """
+        offered = opened.model in self.param["model"].objects
+        self.param.update(opened=opened, model=opened.model if offered else self.model, **opened.inputs)
 
     def select(self, *, layer: int | None = None, head: int | None = None, position: int | None = None) -> None:
         """Move the selection; what is not there to be selected is left as it was.
@@ -203,11 +223,19 @@ class State(param.Parameterized):
         if answer is self.answer:
             self.arrived += 1
 
+    @param.depends("text", "model", watch=True)
+    def _leave_file(self) -> None:
+        opened = self.opened
+        if opened is not None:
+            offered = opened.model in self.param["model"].objects
+            if self.text != opened.inputs["text"] or (offered and self.model != opened.model):
+                self.opened = None
+
     # A watching dependency runs before ordinary watchers do: before any view hears of a changed input, the
     # answer to the old one is gone.
     @param.depends(*REQUEST, watch=True)
     def _forget(self) -> None:
-        self.param.update(answer=None, error="")
+        self.param.update(answer=None, comparison=None, error="")
 
     def _position_in(self, answer: Answer) -> int:
         """Where the selected token is now: the same place in the same text, else the first word."""

@@ -13,6 +13,7 @@ import xarray as xr
 
 from attnxr.dashboard import aspects
 from attnxr.dashboard.answer import Answer, Aspect, Request, answer
+from attnxr.dashboard.opened import model_for
 from attnxr.dashboard.patch import in_one_patch
 from attnxr.dashboard.state import REQUEST, Activity, State
 from attnxr.errors import AttnxrError
@@ -58,6 +59,7 @@ class Worker:
         self._load = load
         self._job: _Job | None = None
         self._side_job: _Job | None = None
+        self._other = None if state.other is None else Worker(state.other, load)
         self._watchers = [
             state.param.watch(self._on_request, list(REQUEST), onlychanged=False),
             state.param.watch(self._on_want, ["answer", "wanted"]),
@@ -65,6 +67,8 @@ class Worker:
 
     def close(self) -> None:
         """Stop answering; work that is under way ends at its next step."""
+        if self._other is not None:
+            self._other.close()
         for watcher in self._watchers:
             self._state.param.unwatch(watcher)
         for job in (self._job, self._side_job):
@@ -137,7 +141,15 @@ def _work(job: _Job, request: Request, load: Callable[[str], Model], previous: A
 
 
 def _side_work(job: _Job, answer: Answer, aspect: Aspect, load: Callable[[str], Model]) -> xr.Dataset | str | None:
-    return _guarded(aspect, lambda: aspects.compute(answer, load(answer.request.model), aspect, job.report))
+    return _guarded(aspect, lambda: aspects.compute(answer, _model_of(answer, load), aspect, job.report))
+
+
+def _model_of(answer: Answer, load: Callable[[str], Model]) -> Model:
+    """The model that an answer is of; raises InputError where it came out of a file and the server has no such one."""
+    request = answer.request
+    if request.opened is None:
+        return load(request.model)
+    return model_for(request.opened, request.model, load, "This")
 
 
 def _guarded(asked: object, work: Callable[[], _T]) -> _T | str | None:
