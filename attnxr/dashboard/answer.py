@@ -195,7 +195,10 @@ def _from_file(request: Request, opened: Opened, load: Callable[[str], Model], r
     same_mask = request.causal == bool(opened.saved.attrs["causal"])
     encodings = opened.saved.encodings if same_mask else None
     near, model = opened.saved.neighbors if same_mask else None, None
-    if near is not None and (near.attrs["metric"], bool(near.attrs["positional"])) != (request.metric, request.positional):
+    if near is not None and (near.attrs["metric"], bool(near.attrs["positional"])) != (
+        request.metric,
+        request.positional,
+    ):
         near = None
     if encodings is None:
         report(f"Loading {request.model}", None)
@@ -255,4 +258,9 @@ _CHECKS = _Checks()
 def _same_encodings(previous: Answer, request: Request, model: Model) -> bool:
     asked = (request.text, request.model, request.causal, model.fingerprint)
     earlier = previous.request
-    return earlier.opened is None and asked == (earlier.text, earlier.model, earlier.causal, previous.encodings.attrs["fingerprint"])
+    return earlier.opened is None and asked == (
+        earlier.text,
+        earlier.model,
+        earlier.causal,
+        previous.encodings.attrs["fingerprint"],
+    )

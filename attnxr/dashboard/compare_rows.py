@@ -81,5 +81,7 @@ def _list(answer: Answer, layer: int, head: int, position: int) -> dict[str, Any
     return {
         "title": f"“{token_label(answer.encodings, position)}” at position {position}",
         "own": [f"{int(here['own_rank']):,}", number(here["own_distance"])],
-        "keyed": [[str(token), label(str(token), str(text)), number(far)] for token, text, far in zip(*columns, strict=True)],
+        "keyed": [
+            [str(token), label(str(token), str(text)), number(far)] for token, text, far in zip(*columns, strict=True)
+        ],
     }

@@ -197,7 +197,9 @@ class Compare(View):
         self._asked = request
         before = self._other.request
         self._state.comparison = None
-        values = {name: getattr(request, name) for name in ("text", "model", "metric", "positional", "causal", "opened")}
+        values = {
+            name: getattr(request, name) for name in ("text", "model", "metric", "positional", "causal", "opened")
+        }
         self._other.param.update(**values)
         if request == before:
             self._other.param.trigger("text")  # nothing has changed, but nothing was asked yet

@@ -99,17 +99,23 @@ class Progress(Viewer):
     def __init__(self, state: State) -> None:
         super().__init__()
         self._state = state
-        self._status = Status()
-        state.param.watch(self._show, ["answer", "activity", "error", "background"])
+        self._status = Status(lambda _data: state.cancel())
+        state.param.watch(self._show, ["answer", "activity", "error", "cancelled", "background"])
         self._show()
 
     def _show(self, *_events: object) -> None:
         answer = self._state.answer
         activity = self._state.activity or self._state.background
-        message = activity.message + " …" if activity else summary(answer) if answer else ""
+        if activity:
+            message = activity.message + " …"
+        elif self._state.cancelled:
+            message = "Cancelled. Run asks again."
+        else:
+            message = summary(answer) if answer else ""
         self._status.param.update(
             message=message,
             busy=activity is not None,
+            cancellable=self._state.activity is not None,
             fraction=activity.fraction if activity else None,
             error=self._state.error,
             notices=notices(answer) if answer else [],

@@ -9,7 +9,7 @@ import panel as pn
 import param
 from panel.viewable import Viewer
 
-from attnxr.dashboard.answer import answer
+from attnxr.dashboard.cache import ANSWERS
 from attnxr.dashboard.compare_view import Compare
 from attnxr.dashboard.controls import Controls, Progress
 from attnxr.dashboard.figure import View
@@ -113,6 +113,6 @@ def explore(text: str, model: str | Model = "minilm") -> Dashboard:
     """
     loaded = load_model(model) if isinstance(model, str) else model
     state = State([loaded.name], text=text)
-    state.land(answer(state.request, lambda _name: loaded, report=lambda _message, _fraction: None))
+    state.land(ANSWERS(state.request, lambda _name: loaded, report=lambda _message, _fraction: None))
     Worker(state, lambda _name: loaded)
     return Dashboard(state)

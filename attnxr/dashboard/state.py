@@ -93,6 +93,7 @@ class State(param.Parameterized):
     answer = param.ClassSelector(class_=Answer, doc="The answer to the request, once there is one.")
     activity = param.ClassSelector(class_=Activity, doc="What is being done about the request.")
     error = param.String(doc="Why there is no answer, where there will be none.")
+    cancelled = param.Boolean(default=False, doc="Whether the visitor has called the request off.")
 
     comparison = param.ClassSelector(class_=Comparison, doc="The answer held against another one.")
 
@@ -178,6 +179,11 @@ class State(param.Parameterized):
         if request == self.request:
             self.param.update(answer=None, activity=None, error=message)
 
+    def cancel(self) -> None:
+        """Call the request off, if it is being worked on; the inputs stay as they are."""
+        if self.activity is not None:
+            self.param.update(answer=None, activity=None, error="", cancelled=True)
+
     def want(self, view: Hashable, aspect: Aspect | None) -> None:
         """Say what a view that is shown needs of the answer, in place of what it needed before.
 
@@ -235,7 +241,7 @@ class State(param.Parameterized):
     # answer to the old one is gone.
     @param.depends(*REQUEST, watch=True)
     def _forget(self) -> None:
-        self.param.update(answer=None, comparison=None, error="")
+        self.param.update(answer=None, comparison=None, error="", cancelled=False)
 
     def _position_in(self, answer: Answer) -> int:
         """Where the selected token is now: the same place in the same text, else the first word."""

@@ -9,10 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
+import param
 import xarray as xr
 
 from attnxr.dashboard import aspects
-from attnxr.dashboard.answer import Answer, Aspect, Request, answer
+from attnxr.dashboard.answer import Answer, Aspect, Request
+from attnxr.dashboard.cache import ANSWERS
 from attnxr.dashboard.opened import model_for
 from attnxr.dashboard.patch import in_one_patch
 from attnxr.dashboard.state import REQUEST, Activity, State
@@ -62,6 +64,7 @@ class Worker:
         self._other = None if state.other is None else Worker(state.other, load)
         self._watchers = [
             state.param.watch(self._on_request, list(REQUEST), onlychanged=False),
+            state.param.watch(self._on_cancel, "cancelled"),
             state.param.watch(self._on_want, ["answer", "wanted"]),
         ]
 
@@ -94,6 +97,10 @@ class Worker:
         elif outcome is not None:
             self._apply(job, partial(self._state.fail, request, outcome))
 
+    def _on_cancel(self, event: param.parameterized.Event) -> None:
+        if event.new and self._job is not None:
+            self._job.overtaken = True
+
     async def _on_want(self, *_events: object) -> None:
         """Have a thread compute what is wanted most; what is no longer wanted on the way ends at its next step."""
         found = self._missing()
@@ -116,6 +123,7 @@ class Worker:
         self._state.background = None
         if outcome is not None:
             self._state.land_aspect(answer, aspect, outcome)
+            ANSWERS.grown(answer)
         if self._missing() is not None:
             self._state.param.trigger("wanted")
 
@@ -137,7 +145,7 @@ class Worker:
 
 
 def _work(job: _Job, request: Request, load: Callable[[str], Model], previous: Answer | None) -> Answer | str | None:
-    return _guarded(request, lambda: answer(request, load, job.report, previous))
+    return _guarded(request, lambda: ANSWERS(request, load, job.report, previous))
 
 
 def _side_work(job: _Job, answer: Answer, aspect: Aspect, load: Callable[[str], Model]) -> xr.Dataset | str | None:

@@ -119,7 +119,6 @@ def difference_map(
     """
     columns = difference_columns(found, own_rank, row, measure)
     n_layers, n_heads = found.sizes["layer"], found.sizes["head"]
-    is_change = measure == "own_rank"
     label = hv.Dimension("value", label=DIFFERENCES[measure])
     kdims = [hv.Dimension("head", label="Head"), hv.Dimension("layer", label="Layer")]
     cells = hv.HeatMap(columns, kdims, [label, "before", "after", "rbo", "attention_distance"]).opts(

@@ -120,3 +120,21 @@ def test_the_mask_is_as_the_visitor_chose(solve: Solve, state: State) -> None:
     state.causal = True
     attention = solve(state.request).encodings["attention"].values
     assert (attention[..., *np.triu_indices(attention.shape[-1], 1)] == 0).all()
+
+
+def test_a_cancelled_request_has_no_answer_and_keeps_its_inputs(answered: State) -> None:
+    answered.text = "Fruit flies."
+    answered.activity = Activity("searching")
+
+    answered.cancel()
+
+    assert (answered.answer, answered.activity, answered.cancelled) == (None, None, True)
+    assert answered.text == "Fruit flies."
+    answered.metric = "dot"
+    assert not answered.cancelled
+
+
+def test_there_is_nothing_to_cancel_when_nothing_is_done(answered: State) -> None:
+    before = answered.answer
+    answered.cancel()
+    assert (answered.answer, answered.cancelled) == (before, False)
