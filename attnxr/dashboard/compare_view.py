@@ -33,8 +33,8 @@ _MEANINGS = {
     "farther. The scale is that of its rank, in powers of ten.",
     "rbo": "How alike the two lists of neighbours are, their tops weighing most: 1 where they are the same, 0 where "
     "they share nothing. Dark cells changed most.",
-    "attention_distance": "The share of the head's attention that goes to other tokens in the other answer, from 0 to 1. "
-    "Dark cells changed most.",
+    "attention_distance": "The share of the head's attention that goes to other tokens in the other answer, from 0 to "
+    "1. Dark cells changed most.",
 }
 
 

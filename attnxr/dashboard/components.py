@@ -161,10 +161,25 @@ class FigureFiles(_Part):
 
 
 class TwoLists(_Part):
-    """Two lists of neighbours side by side, under a note on them. See `attnxr.dashboard.compare_rows.neighbor_lists`."""
+    """Two lists of neighbours side by side, under a note: see `attnxr.dashboard.compare_rows.neighbor_lists`."""
 
     lists = param.List(item_type=dict)
     note = param.String()
 
     _esm = _HERE / "two_lists.js"
     _stylesheets = [_STYLE, (_HERE / "two_lists.css").read_text(encoding="utf-8")]  # noqa: RUF012
+
+
+class OpenFileButton(_Part):
+    """A button for a file of the visitor's; sends ``{"name": …, "size": …, "start": …, "data": …}``, a piece of it.
+
+    Data is base64. It sends the piece that begins at ``next`` when `send` says ``{"next": …}``.
+    """
+
+    help = param.String()
+    said = param.String()
+    refused = param.Boolean()
+    busy = param.Boolean()
+
+    _esm = _HERE / "open_file.js"
+    _stylesheets = [_STYLE, _FILES_STYLE]  # noqa: RUF012

@@ -140,8 +140,8 @@ def notices(answer: Answer) -> list[str]:
     opened = answer.request.opened
     if opened is not None:
         found.append(
-            f"Opened from the file {opened.name}: what the model {opened.model} (fingerprint {opened.fingerprint}) made "
-            "of this text. Run the text, or choose a model, to leave the file."
+            f"Opened from the file {opened.name}: what the model {opened.model} (fingerprint {opened.fingerprint}) "
+            "made of this text. Run the text, or choose a model, to leave the file."
         )
     cut = int(answer.encodings.attrs["truncated"])
     if cut:

@@ -13,6 +13,7 @@ from attnxr.dashboard.cache import ANSWERS
 from attnxr.dashboard.compare_view import Compare
 from attnxr.dashboard.controls import Controls, Progress
 from attnxr.dashboard.figure import View
+from attnxr.dashboard.open_view import OpenFile
 from attnxr.dashboard.rank_view import RankMap
 from attnxr.dashboard.state import State
 from attnxr.dashboard.tabs import Panels
@@ -56,7 +57,7 @@ class Dashboard(View):
     def __init__(self, state: State, **params: Any) -> None:
         super().__init__(**params)
         self.state = state
-        self._top = [Controls(state), Progress(state)]
+        self._top = [Controls(state), OpenFile(state), Progress(state)]
         self._strip = TokenStrip(state)
         self._maps = [RankMap(state, dark=self.dark)]
         self._tables = [NeighborTable(state), SequenceTable(state)]
