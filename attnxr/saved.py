@@ -164,7 +164,7 @@ def read_apart(path: str | Path, seconds: float = 60) -> Saved:
 def _read_netcdf(path: Path) -> dict[str, xr.Dataset]:
     with h5netcdf.File(path, "r", phony_dims="access") as file:
         groups = [None, *(group for group in GROUPS if group in file.groups)]
-    found = {}
+    found: dict[str, xr.Dataset] = {}
     for group in groups:
         with xr.open_dataset(path, group=group, engine="h5netcdf", phony_dims="access", **_AS_IT_IS) as opened:
             found |= _loaded(opened)
@@ -184,7 +184,7 @@ def _read_zarr(path: Path) -> dict[str, xr.Dataset]:
     if not folders:
         raise InputError(f"The zip has no Zarr store in it. {_EXPECTED}.")
     top = min(folders, key=len)  # the store may lie in a folder of the zip
-    found = {}
+    found: dict[str, xr.Dataset] = {}
     with zarr.storage.ZipStore(path, mode="r", read_only=True) as store:
         for group in (top, *(f"{top}/{name}".lstrip("/") for name in GROUPS)):
             if group in folders:

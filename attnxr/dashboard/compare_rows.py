@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from attnxr.dashboard.answer import Answer
+from attnxr.dashboard.answer import Answer, Request
 from attnxr.dashboard.comparing import Comparison
 from attnxr.dashboard.rows import number, token_label
 from attnxr.tokens import label
@@ -27,13 +27,14 @@ def neighbor_lists(comparison: Comparison, layer: int, head: int, position: int)
     Returns
     -------
     dict
-        ``lists``, one for each answer: ``title``, ``own`` (rank and distance of the own token) and ``rows`` (token,
-        distance, and its rank in the other list, 0 where it is in that not); ``note``, a sentence on how the two
-        differ or why there is one only.
+        ``lists``, one for each answer: ``side`` (which of the two), ``title``, ``own`` (rank and distance of the own
+        token) and ``rows`` (token, distance, and its rank in the other list, 0 where that has it not); ``note``, a
+        sentence on how the two differ, or why there is one only.
     """
     a, b = comparison.a, comparison.b
     counterpart = int(comparison.counterpart[position])
     found = [_list(a, layer, head, position)]
+    sides = _sides(a.request, b.request)
     row = comparison.row(position)
     if row is None or comparison.found is None:
         name = f"“{token_label(a.encodings, position)}” at position {position}"
@@ -51,7 +52,17 @@ def neighbor_lists(comparison: Comparison, layer: int, head: int, position: int)
         others = names[1 - i] if len(found) > 1 else []
         ranks = {key: rank for rank, key in enumerate(others, start=1)}
         each["rows"] = [[shown, distance, ranks.get(key, 0)] for key, shown, distance in each.pop("keyed")]
+        each["side"] = sides[i]
     return {"lists": found, "note": note}
+
+
+def _sides(a: Request, b: Request) -> tuple[str, str]:
+    """What tells one from the other, in a word or two."""
+    if a.model != b.model:
+        return a.model, b.model
+    if a.text != b.text:
+        return "this text", "the other text"
+    return ("mask off", "mask on") if b.causal else ("mask on", "mask off")
 
 
 def difference_note(comparison: Comparison) -> str:
@@ -80,7 +91,7 @@ def _list(answer: Answer, layer: int, head: int, position: int) -> dict[str, Any
     columns = (here[name].values for name in ("neighbor", "neighbor_text", "distance"))
     return {
         "title": f"“{token_label(answer.encodings, position)}” at position {position}",
-        "own": [f"{int(here['own_rank']):,}", number(here["own_distance"])],
+        "own": [f"{int(here['own_rank']):,}", number(float(here["own_distance"]))],
         "keyed": [
             [str(token), label(str(token), str(text)), number(far)] for token, text, far in zip(*columns, strict=True)
         ],

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import panel as pn
 import param
 
-from attnxr.dashboard.answer import Request
+from attnxr.dashboard.answer import Answer, Request
 from attnxr.dashboard.compare_rows import difference_note, neighbor_lists
 from attnxr.dashboard.comparing import CHANGES, Comparison, changed, held_against
 from attnxr.dashboard.components import Choices, Heading, Status, TextBox, TwoLists
@@ -49,7 +50,7 @@ class DifferenceMap(Figure):
         Starting values of the parameters.
     """
 
-    measure = param.Selector(default="own_rank", objects=list(DIFFERENCES), doc="What is drawn.")
+    measure: Any = param.Selector(default="own_rank", objects=list(DIFFERENCES), doc="What is drawn.")
 
     follows = ("comparison", "layer", "head", "position")
     tapped = _CELLS
@@ -116,9 +117,10 @@ class Compare(View):
         Starting values of the parameters.
     """
 
-    change = param.Selector(default="causal", objects=list(CHANGES), doc="What the other answer differs in.")
+    change: Any = param.Selector(default="causal", objects=list(CHANGES), doc="What the other answer differs in.")
     other_model = param.String(doc="Name of the other model.")
     other_text = param.String(doc="The other text.")
+    pair = param.Parameter(doc="The two answers that are to be compared.")
 
     def __init__(self, state: State, **params: Any) -> None:
         super().__init__(**params)
@@ -142,7 +144,8 @@ class Compare(View):
         state.param.watch(self._ask, "answer")
         state.param.watch(self._draw, ["comparison", "layer", "head", "position"])
         self._other.param.watch(self._tell, ["answer", "activity", "error"])
-        self._other.param.watch(self._compare, "answer")
+        self._other.param.watch(self._pair, "answer")
+        self.param.watch(self._compare, "pair")
         self._map.param.watch(self._show, "measure")
         self._show()
         self._ask()
@@ -162,7 +165,7 @@ class Compare(View):
             fields.append(_field("other_model", "Other model", [[name, name] for name in names], chosen))
         fields.append(_field("measure", "Map", [[name, said] for name, said in DIFFERENCES.items()], self._map.measure))
         self._choices.fields = fields
-        self._text.visible = self.change == "text"
+        self._text.param.update(visible=self.change == "text", text=self.other_text)
 
     def _choose(self, data: dict[str, str]) -> None:
         if data["name"] == "measure":
@@ -192,7 +195,7 @@ class Compare(View):
             self._status.param.update(message=str(error), busy=False, fraction=None, error="")
             return
         if request == self._asked and self._other.answer is not None:
-            self._compare()
+            self._pair()
             return
         self._asked = request
         before = self._other.request
@@ -216,10 +219,15 @@ class Compare(View):
             error=other.error,
         )
 
-    async def _compare(self, *_events: object) -> None:
+    def _pair(self, *_events: object) -> None:
         a, b = self._state.answer, self._other.answer
-        if a is None or b is None or b.request != self._asked:
-            return
+        here = self._state.comparison
+        there_is_one = here is not None and here.a is a and here.b is b
+        if a is not None and b is not None and b.request == self._asked and not there_is_one:
+            self.pair = _Pair(a, b)
+
+    async def _compare(self, *_events: object) -> None:
+        a, b = self.pair.a, self.pair.b
         job = self._comparing = object()
 
         def report(_fraction: float) -> None:
@@ -245,8 +253,6 @@ class Compare(View):
             self._lists_heading.detail = ""
             return
         shown = neighbor_lists(comparison, state.layer, state.head, state.position)
-        for side, each in zip(("this", "other"), shown["lists"], strict=False):
-            each["side"] = side
         self._lists_heading.detail = f"layer {state.layer} · head {state.head}"
         self._lists.param.update(lists=shown["lists"], note=shown["note"])
 
@@ -265,6 +271,12 @@ class Compare(View):
             pn.FlexBox(maps, lists, align_items="flex-start", gap="0 24px", sizing_mode="stretch_width"),
             sizing_mode="stretch_width",
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    a: Answer
+    b: Answer
 
 
 class _OvertakenError(Exception):

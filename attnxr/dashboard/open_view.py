@@ -50,6 +50,7 @@ class OpenFile(Viewer):
             f"both, of one text. At most {MOST_BYTES >> 20} MiB.",
         )
         self.param.watch(self._read, "arrived")
+        state.param.watch(lambda _event: self._say(""), "answer")
 
     def _take(self, data: dict[str, Any]) -> None:
         """Take a piece; a browser may send anything."""
@@ -69,8 +70,9 @@ class OpenFile(Viewer):
             return
         if start == 0:
             # In memory while it is small; on disk, in a file without a name, when it is not.
-            self._name, self._coming = name, tempfile.SpooledTemporaryFile(max_size=8 << 20)
-        if self._coming is None or start != self._coming.tell() or start + len(piece) > size or not (piece or not size):
+            self._name, self._coming = name, tempfile.SpooledTemporaryFile(max_size=8 << 20)  # noqa: SIM115
+        expected = self._coming is not None and start == self._coming.tell()
+        if not expected or start + len(piece) > size or not (piece or size == 0):
             self._refuse("The file did not come through. Choose it again.")
             return
         self._coming.write(piece)

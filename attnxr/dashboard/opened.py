@@ -81,8 +81,9 @@ def open_file(path: Path, name: str) -> Opened:
         If it is not what `attnxr.saved.read` takes, or not the whole of one text, as this page shows it.
     """
     saved = read_apart(path)
-    for dataset in filter(None.__ne__, (saved.encodings, saved.neighbors)):
-        _check_whole(dataset)
+    for dataset in (saved.encodings, saved.neighbors):
+        if dataset is not None:
+            _check_whole(dataset)
     if saved.neighbors is not None:
         _check_asked(saved.neighbors)
     with path.open("rb") as file:

@@ -15,7 +15,7 @@ import holoviews as hv
 import holoviews.plotting.bokeh
 import numpy as np
 from bokeh.embed import components
-from bokeh.models import GlyphRenderer
+from bokeh.models.renderers import GlyphRenderer
 from bokeh.themes import Theme
 from bokeh.util.paths import bokehjs_path
 

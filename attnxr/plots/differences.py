@@ -22,8 +22,8 @@ DIFFERENCES = {
 }
 """What can be drawn of a comparison, and what it is called."""
 _CHANGE = {
-    False: interp_palette(["#2166ac", "#92c5de", "#f7f7f7", "#f4a582", "#b2182b"], 255),
-    True: interp_palette(["#92c5ff", "#2f6ea8", "#2a2e35", "#a8512f", "#ffb28a"], 255),
+    False: interp_palette(("#2166ac", "#92c5de", "#f7f7f7", "#f4a582", "#b2182b"), 255),
+    True: interp_palette(("#92c5ff", "#2f6ea8", "#2a2e35", "#a8512f", "#ffb28a"), 255),
 }
 _MOST_CHANGE = 2.0  # decades; what changes more has the same colour
 _EDGE = 0.04
