@@ -227,6 +227,8 @@ class Compare(View):
             self.pair = _Pair(a, b)
 
     async def _compare(self, *_events: object) -> None:
+        if self.pair is None:
+            return
         a, b = self.pair.a, self.pair.b
         job = self._comparing = object()
 
@@ -245,6 +247,7 @@ class Compare(View):
         if found.a is self._state.answer and found.b is self._other.answer:
             self._state.comparison = found
             self._tell()
+        self.pair = None
 
     def _draw(self, *_events: object) -> None:
         state, comparison = self._state, self._state.comparison

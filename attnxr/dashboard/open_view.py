@@ -69,6 +69,7 @@ class OpenFile(Viewer):
             )
             return
         if start == 0:
+            self._drop()
             # In memory while it is small; on disk, in a file without a name, when it is not.
             self._name, self._coming = name, tempfile.SpooledTemporaryFile(max_size=8 << 20)  # noqa: SIM115
         expected = self._coming is not None and start == self._coming.tell()
@@ -109,8 +110,13 @@ class OpenFile(Viewer):
             self._state.open(opened)
 
     def _refuse(self, said: str) -> None:
-        self._coming = None
+        self._drop()
         self._say(said, refused=True)
+
+    def _drop(self) -> None:
+        if self._coming is not None:
+            self._coming.close()
+            self._coming = None
 
     def _say(self, said: str, *, busy: bool = False, refused: bool = False) -> None:
         self._button.param.update(said=said, busy=busy, refused=refused)
