@@ -22,6 +22,7 @@ MOST_BYTES = 1 << 30
 """What the arrays of a file may take once they are unpacked."""
 _MOST_MEMORY = 5 << 30  # of the process that reads a stranger's file, its libraries included
 _MOST_STRING = 4096  # characters of a token
+_MOST_GROUPS = 8  # of a zip; ours has three
 _REFUSED = 3  # what that process returns where there is a message
 _SPECS = {"encodings": schema.ENCODINGS, "neighbors": schema.NEIGHBORS}
 _TELLING = {"encodings": "encoding", "neighbors": "neighbor_id"}
@@ -177,19 +178,21 @@ def _read_zarr(path: Path) -> dict[str, xr.Dataset]:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         _fits(sum(entry.file_size for entry in entries))
-        metadata = [entry for entry in entries if PurePosixPath(entry.filename).name in _ZARR_METADATA]
-        for entry in metadata:
-            _check_codecs(json.loads(archive.read(entry)))
-        folders = {"/".join(PurePosixPath(entry.filename).parent.parts) for entry in metadata}
-    if not folders:
+        groups = []
+        for entry in entries:
+            path_in = PurePosixPath(entry.filename)
+            if path_in.name in _ZARR_METADATA:
+                described = json.loads(archive.read(entry))
+                _check_codecs(described)
+                if path_in.name == ".zgroup" or (isinstance(described, dict) and described.get("node_type") == "group"):
+                    groups.append("/".join(path_in.parent.parts))
+    if not groups:
         raise InputError(f"The zip has no Zarr store in it. {_EXPECTED}.")
-    top = min(folders, key=len)  # the store may lie in a folder of the zip
     found: dict[str, xr.Dataset] = {}
     with zarr.storage.ZipStore(path, mode="r", read_only=True) as store:
-        for group in (top, *(f"{top}/{name}".lstrip("/") for name in GROUPS)):
-            if group in folders:
-                with xr.open_zarr(store, group=group, consolidated=False, chunks=None, **_AS_IT_IS) as opened:
-                    found |= _loaded(opened)
+        for group in sorted(groups, key=len)[:_MOST_GROUPS]:  # the store may lie in a folder of the zip
+            with xr.open_zarr(store, group=group, consolidated=False, chunks=None, **_AS_IT_IS) as opened:
+                found |= _loaded(opened)
     return found
 
 

@@ -141,8 +141,10 @@ const drawMap = () => {
   if (!cells) return
   const at = range(layers * heads).map((i) => i * positions + position)
   const ranks = at.map((i) => ownRank[i])
+  // HoloViews has its own order of cells: where each stands is replaced with the rest.
+  const where = { layer: at.map((_, i) => Math.floor(i / heads)), head: at.map((_, i) => i % heads) }
   cells.data = {
-    ...cells.data, zvalues: ranks, own_rank: ranks,
+    ...cells.data, ...where, zvalues: ranks, own_rank: ranks,
     own_distance: at.map((i) => ownDistance[i]), nearest: at.map((i) => saved.names[nearest[i]]),
   }
   found.get_model_by_name("outline").data = { left: [head - 0.5], right: [head + 0.5], bottom: [layer - 0.5], top: [layer + 0.5] }
