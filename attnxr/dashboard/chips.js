@@ -27,6 +27,8 @@ export function render({ model }) {
     const chosen = strip.children[model.chosen]
     if (chosen?.dataset.index === undefined) return
     chosen.ariaPressed = "true"
+    // Who moves by keys from a chip moves on from the next one.
+    if (strip.contains(strip.getRootNode().activeElement)) chosen.focus({ preventScroll: true })
     // Within the strip only: scrollIntoView would move the page.
     const above = chosen.offsetTop - strip.offsetTop
     if (above < strip.scrollTop || above + chosen.offsetHeight > strip.scrollTop + strip.clientHeight) {

@@ -41,6 +41,7 @@ class Heading(_Part):
     title = param.String()
     detail = param.String()
     help = param.String()
+    live = param.Boolean(default=False, doc="Whether screen readers say what is shown whenever it changes.")
 
     _esm = _HERE / "heading.js"
 
@@ -118,3 +119,25 @@ class Tabs(_Part):
 
     _esm = _HERE / "tabs.js"
     _stylesheets = [_STYLE, (_HERE / "tabs.css").read_text(encoding="utf-8")]  # noqa: RUF012
+
+
+class AddressBar(_Part):
+    """Keeps the page's address; sends ``{"query": …}`` when the visitor goes back or forward.
+
+    Nothing to see. Each new query makes an entry in the browser's history, except the first one. Of the address only
+    the parts called `names` change.
+    """
+
+    query = param.String(default=None, allow_None=True)
+    names = param.List(item_type=str)
+
+    _esm = _HERE / "address_bar.js"
+
+
+class Keys(_Part):
+    """Listens to the arrow keys; sends ``{"position": …, "layer": …, "head": …}``, each a number of steps.
+
+    Nothing to see. Where arrows mean something already, in a text box, a list or a tab, they keep their meaning.
+    """
+
+    _esm = _HERE / "keys.js"
