@@ -1,5 +1,6 @@
 """The dashboard: linked views over one State, for a notebook or a served page."""
 
+from attnxr.dashboard.given import state_of
 from attnxr.dashboard.layout import Dashboard, explore
 from attnxr.dashboard.rank_view import RankMap
 from attnxr.dashboard.state import State
@@ -15,4 +16,5 @@ __all__ = [
     "TokenStrip",
     "Worker",
     "explore",
+    "state_of",
 ]

@@ -9,6 +9,7 @@ from attnxr.dashboard.answer import answer
 from attnxr.dashboard.controls import Controls, Progress
 from attnxr.dashboard.rank_view import RankMap
 from attnxr.dashboard.state import State
+from attnxr.dashboard.view import Shown
 from attnxr.dashboard.views import NeighborTable, SequenceTable, TokenStrip
 from attnxr.dashboard.worker import Worker
 from attnxr.model import Model, load_model
@@ -20,7 +21,7 @@ _CARD = {
 }
 
 
-class Dashboard(Viewer):
+class Dashboard(Shown):
     """The instrument: one State, and every view of it.
 
     Parameters

@@ -11,20 +11,21 @@ import holoviews as hv
 import numpy as np
 import panel as pn
 import param
-from panel.viewable import Viewer
+import xarray as xr
 
 from attnxr.dashboard.answer import Answer
 from attnxr.dashboard.components import Heading
 from attnxr.dashboard.patch import in_one_patch
 from attnxr.dashboard.rows import token_label
 from attnxr.dashboard.state import State
+from attnxr.dashboard.view import View
 from attnxr.plots import cell_outline, rank_columns, rank_map, rank_palette
 
 _HEIGHT = 430
 _NOWHERE: dict[str, list[float]] = {"left": [], "bottom": [], "right": [], "top": []}
 
 
-class RankMap(Viewer):
+class RankMap(View):
     """The own rank of the chosen token in every layer and head; a click chooses both.
 
     Drawing the figure costs a hundred times what replacing its data does, so it is drawn again only when the
@@ -32,15 +33,15 @@ class RankMap(Viewer):
 
     Parameters
     ----------
-    state : State
-        What to follow, and where a click goes.
+    given : State or xarray.Dataset
+        What to follow, and where a click goes; or what ``model.neighbors`` returned.
     """
 
     dark = param.Boolean(default=False, doc="Whether the map stands on a dark background.")
 
-    def __init__(self, state: State, **params: Any) -> None:
-        super().__init__(**params)
-        self._state = state
+    def __init__(self, given: State | xr.Dataset, **params: Any) -> None:
+        super().__init__(given, **params)
+        state = self._state
         self._shape: tuple[int, int, int] | None = None
         # One of each for every place the map is displayed at; gone when it is displayed there no more.
         self._cells: WeakSet[Any] = WeakSet()

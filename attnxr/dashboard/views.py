@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import panel as pn
-from panel.viewable import Viewer
+import xarray as xr
 
 from attnxr.dashboard.answer import N_NEIGHBORS, N_SEQUENCE, Answer
 from attnxr.dashboard.components import Chips, Heading, RankTable
 from attnxr.dashboard.rows import neighbor_table, sequence_table, token_chips, token_label
 from attnxr.dashboard.state import State
+from attnxr.dashboard.view import View
 
 _NEIGHBOR_LEGEND = [
     ["own", "flies", "the token itself"],
@@ -24,18 +25,21 @@ _SEQUENCE_LEGEND = [
 ]
 
 
-class TokenStrip(Viewer):
+class TokenStrip(View):
     """The text's tokens; a click chooses one.
 
     Parameters
     ----------
-    state : State
-        What to follow, and where a click goes.
+    given : State or xarray.Dataset
+        What to follow, and where a click goes; or what ``model.encode`` or ``model.neighbors``
+        returned.
     """
 
-    def __init__(self, state: State) -> None:
-        super().__init__()
-        self._state = state
+    _needs = ()
+
+    def __init__(self, given: State | xr.Dataset) -> None:
+        super().__init__(given)
+        state = self._state
         self._heading = Heading(
             title="Tokens",
             help="The pieces the model reads. Pieces that touch belong to one word; pale ones are the model's own.",
@@ -62,18 +66,18 @@ class TokenStrip(Viewer):
         return pn.Column(self._heading, self._chips, sizing_mode="stretch_width")
 
 
-class _Table(Viewer):
+class _Table(View):
     """A table of ranks by heads for the chosen layer and token; a click chooses a head."""
 
     def __init__(
         self,
-        state: State,
+        given: State | xr.Dataset,
         rows: Callable[[Answer, int, int], dict[str, Any]],
         heading: Heading,
         **table: Any,
     ) -> None:
-        super().__init__()
-        self._state = state
+        super().__init__(given)
+        state = self._state
         self._rows = rows
         self._heading = heading
         self._table = RankTable(lambda data: state.select(head=data["head"]), **table)
@@ -103,11 +107,11 @@ class NeighborTable(_Table):
 
     Parameters
     ----------
-    state : State
-        What to follow, and where a click goes.
+    given : State or xarray.Dataset
+        What to follow, and where a click goes; or what ``model.neighbors`` returned.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, given: State | xr.Dataset) -> None:
         heading = Heading(
             title="Nearest vocabulary tokens",
             help="For each head, the tokens whose own encoding is nearest to what the head wrote at the chosen "
@@ -115,7 +119,7 @@ class NeighborTable(_Table):
             "token that really stands there, plus one.",
         )
         super().__init__(
-            state,
+            given,
             neighbor_table,
             heading,
             caption="Nearest vocabulary tokens by rank and head",
@@ -130,18 +134,20 @@ class SequenceTable(_Table):
 
     Parameters
     ----------
-    state : State
-        What to follow, and where a click goes.
+    given : State or xarray.Dataset
+        What to follow, and where a click goes; or what ``model.encode`` returned.
     """
 
-    def __init__(self, state: State) -> None:
+    _needs = ("encodings", "sequence")
+
+    def __init__(self, given: State | xr.Dataset) -> None:
         heading = Heading(
             title="Nearest tokens of the text",
             help="For each head, the positions of this text at which it wrote something most like what it wrote "
             "at the chosen token. The small number is the position.",
         )
         super().__init__(
-            state,
+            given,
             sequence_table,
             heading,
             caption="Nearest tokens of the text by rank and head",
