@@ -39,7 +39,7 @@ class Session:
         self._worker = Worker(state, SHELF)
         self._dashboard = Dashboard(state)
         # "?theme=dark" in the address is known here at once; the page itself tells of later changes.
-        self._dashboard.rank_map.dark = pn.config.theme == "dark"
+        self._dashboard.dark = pn.config.theme == "dark"
         self.page = pmui.Page(
             title="attnxr",
             header=[pmui.Typography(_TAGLINE, sx={"fontSize": "0.9rem", "color": "white", "opacity": 0.9})],
@@ -56,9 +56,9 @@ class Session:
         pn.state.on_session_destroyed(self._close)
 
     def _follow_theme(self, event: param.parameterized.Event) -> None:
-        in_one_patch(lambda: setattr(self._dashboard.rank_map, "dark", event.new))
+        in_one_patch(lambda: setattr(self._dashboard, "dark", event.new))
 
     def _close(self, _context: object) -> None:
         self._worker.close()
         # A Page does not clean up the plots inside it.
-        self._dashboard.rank_map.cleanup()
+        self._dashboard.cleanup()

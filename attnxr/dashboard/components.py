@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import param
-from panel.custom import JSComponent
+from panel.custom import Children, JSComponent
 
 from attnxr.dashboard.patch import in_one_patch
 
@@ -103,3 +103,15 @@ class RankTable(_Part):
     legend = param.List(item_type=list)
 
     _esm = _HERE / "rank_table.js"
+
+
+class Tabs(_Part):
+    """Views of which one is open; sends ``{"name": …}`` when another one is chosen."""
+
+    names = param.List(item_type=str)
+    views = Children()
+    open = param.String()
+    caption = param.String()
+
+    _esm = _HERE / "tabs.js"
+    _stylesheets = [_STYLE, (_HERE / "tabs.css").read_text(encoding="utf-8")]  # noqa: RUF012

@@ -74,6 +74,8 @@ class State(param.Parameterized):
     head = param.Integer(default=0, bounds=(0, None), doc="Index of the chosen head.")
     position = param.Integer(default=0, bounds=(0, None), doc="Index of the chosen token.")
 
+    panel = param.String(default="", doc="Name of the open tab; the first one is open where there is no such tab.")
+
     answer = param.ClassSelector(class_=Answer, doc="The answer to the request, once there is one.")
     activity = param.ClassSelector(class_=Activity, doc="What is being done about the request.")
     error = param.String(doc="Why there is no answer, where there will be none.")

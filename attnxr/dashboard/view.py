@@ -1,9 +1,10 @@
-"""The base of all views: what they follow, and how a notebook shows them."""
+"""The base of all views: what each has beside what it shows."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import param
 import xarray as xr
 from panel.viewable import Viewer
 
@@ -12,35 +13,32 @@ from attnxr.dashboard.notebook import load_scripts
 from attnxr.dashboard.state import State
 
 
-class Shown(Viewer):
-    """What displays itself as the last line of a notebook cell, with no network."""
+class View(Viewer):
+    """What follows a State and displays itself: on the page, or as the last line of a notebook cell.
+
+    Parameters
+    ----------
+    **params
+        Starting values of the parameters.
+    """
+
+    dark = param.Boolean(default=False, doc="Whether the view stands on a dark background.")
+    shown = param.Boolean(default=True, doc="Whether the view is on screen. A hidden one asks and sends nothing.")
+
+    needs: ClassVar[tuple[str, ...]] = ("neighbors",)
+    """Which Datasets of an answer it shows."""
+
+    state: State
+    """What it follows; ``state.select(…)`` moves the selection."""
+
+    def _take(self, given: State | xr.Dataset) -> State:
+        """Set and give the State to follow, given one or a Dataset to make it of; raises what `state_for` does."""
+        self.state = state_for(type(self).__name__, self.needs, given)
+        return self.state
+
+    def cleanup(self) -> None:
+        """Let go of what would keep the session alive after its visitor has left."""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
         load_scripts()
         return super()._repr_mimebundle_(include, exclude)
-
-
-class View(Shown):
-    """One view.
-
-    Parameters
-    ----------
-    given : State or xarray.Dataset
-        What to follow, and where a click goes; or the Dataset to show, which gets a State of its own.
-
-    Raises
-    ------
-    InputError
-        If what is given is not what the view shows.
-    """
-
-    _needs: ClassVar[tuple[str, ...]] = ("neighbors",)
-
-    def __init__(self, given: State | xr.Dataset, **params: Any) -> None:
-        super().__init__(**params)
-        self._state = state_for(type(self).__name__, self._needs, given)
-
-    @property
-    def state(self) -> State:
-        """What it follows: ``state.select(…)`` moves the selection, and ``state_of`` tells how views share one."""
-        return self._state

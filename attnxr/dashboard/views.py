@@ -35,11 +35,11 @@ class TokenStrip(View):
         returned.
     """
 
-    _needs = ()
+    needs = ()
 
     def __init__(self, given: State | xr.Dataset) -> None:
-        super().__init__(given)
-        state = self._state
+        super().__init__()
+        state = self._state = self._take(given)
         self._heading = Heading(
             title="Tokens",
             help="The pieces the model reads. Pieces that touch belong to one word; pale ones are the model's own.",
@@ -76,8 +76,8 @@ class _Table(View):
         heading: Heading,
         **table: Any,
     ) -> None:
-        super().__init__(given)
-        state = self._state
+        super().__init__()
+        state = self._state = self._take(given)
         self._rows = rows
         self._heading = heading
         self._table = RankTable(lambda data: state.select(head=data["head"]), **table)
@@ -138,7 +138,7 @@ class SequenceTable(_Table):
         What to follow, and where a click goes; or what ``model.encode`` returned.
     """
 
-    _needs = ("encodings", "sequence")
+    needs = ("encodings", "sequence")
 
     def __init__(self, given: State | xr.Dataset) -> None:
         heading = Heading(
