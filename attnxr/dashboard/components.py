@@ -68,12 +68,15 @@ class Choices(_Part):
 class Status(_Part):
     """One line on what is going on or was found, in its corner how it was checked; then errors and notices.
 
+    What is going on may have a button that calls it off, which sends ``{"cancel": True}``.
+
     Of a check there are ``passed``, ``lead`` (its outcome in words), ``figures`` (text and whether it is within what is
     allowed) and ``help``, a list of paragraphs. Without any the corner is empty.
     """
 
     message = param.String()
     busy = param.Boolean()
+    cancellable = param.Boolean()
     fraction = param.Number(default=None, allow_None=True)
     error = param.String()
     notices = param.List(item_type=str)

@@ -9,7 +9,7 @@ import panel as pn
 import param
 from panel.viewable import Viewer
 
-from attnxr.dashboard.answer import answer
+from attnxr.dashboard.cache import ANSWERS
 from attnxr.dashboard.controls import Controls, Progress
 from attnxr.dashboard.rank_view import RankMap
 from attnxr.dashboard.state import State
@@ -109,6 +109,6 @@ def explore(text: str, model: str | Model = "minilm") -> Dashboard:
     """
     loaded = load_model(model) if isinstance(model, str) else model
     state = State([loaded.name], text=text)
-    state.land(answer(state.request, lambda _name: loaded, report=lambda _message, _fraction: None))
+    state.land(ANSWERS(state.request, lambda _name: loaded, report=lambda _message, _fraction: None))
     Worker(state, lambda _name: loaded)
     return Dashboard(state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import param
 import xarray as xr
 
-from attnxr.dashboard.answer import Answer, Request
+from attnxr.dashboard.answer import Answer, Aspect, Request
 
 START_TEXT = "Time flies like an arrow. Fruit flies like a banana."
 
@@ -21,7 +21,9 @@ METRICS = {
     "Centred cosine": "centered_cosine",
 }
 
-REQUEST = ("text", "model", "metric", "positional")
+MASKS = {"as the model has it": None, "off": False, "on": True}
+
+REQUEST = ("text", "model", "metric", "positional", "causal")
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,12 @@ class State(param.Parameterized):
         doc="Whether each vocabulary entry is encoded as if it stood at the chosen token's position, or without "
         "any position.",
     )
+    causal: Any = param.Selector(
+        default=None,
+        objects=MASKS,
+        doc="On: each token sees only itself and those before it. Off: where the model's own mask lets a token see "
+        "another one, that one sees it too. Models that make their mask by themselves have only their own.",
+    )
 
     layer = param.Integer(default=0, bounds=(0, None), doc="The layer whose heads are shown.")
     head = param.Integer(default=0, bounds=(0, None), doc="Index of the chosen head.")
@@ -79,17 +87,23 @@ class State(param.Parameterized):
     answer = param.ClassSelector(class_=Answer, doc="The answer to the request, once there is one.")
     activity = param.ClassSelector(class_=Activity, doc="What is being done about the request.")
     error = param.String(doc="Why there is no answer, where there will be none.")
+    cancelled = param.Boolean(default=False, doc="Whether the visitor has called the request off.")
+
+    wanted = param.List(default=[], item_type=Aspect, doc="What the views that are shown need of the answer.")
+    background = param.ClassSelector(class_=Activity, doc="What is being done about what is wanted.")
+    arrived = param.Integer(default=0, doc="Goes up when something that was wanted has arrived, or cannot be had.")
 
     def __init__(self, models: Sequence[str], **params: object) -> None:
         super().__init__(**params)
         self.param["model"].objects = list(models)
         self.model = models[0]
         self.last: Answer | None = None  # not for display: the answer that the selection was made in
+        self._wants: dict[Hashable, Aspect] = {}
 
     @property
     def request(self) -> Request:
         """What is asked at this moment."""
-        return Request(self.text, self.model, self.metric, self.positional)
+        return Request(self.text, self.model, self.metric, self.positional, self.causal)
 
     def select(self, *, layer: int | None = None, head: int | None = None, position: int | None = None) -> None:
         """Move the selection; what is not there to be selected is left as it was.
@@ -145,11 +159,61 @@ class State(param.Parameterized):
         if request == self.request:
             self.param.update(answer=None, activity=None, error=message)
 
+    def cancel(self) -> None:
+        """Call the request off, if it is being worked on; the inputs stay as they are."""
+        if self.activity is not None:
+            self.param.update(answer=None, activity=None, error="", cancelled=True)
+
+    def want(self, view: Hashable, aspect: Aspect | None) -> None:
+        """Say what a view that is shown needs of the answer, in place of what it needed before.
+
+        Parameters
+        ----------
+        view : hashable
+            The view's name for this need.
+        aspect : Aspect, optional
+            What it needs; None where it needs nothing, such as when it is hidden.
+        """
+        self._wants.pop(view, None)
+        if aspect is not None:
+            self._wants[view] = aspect
+        self.wanted = list(dict.fromkeys(self._wants.values()))
+
+    def aspect(self, aspect: Aspect) -> xr.Dataset | None:
+        """What has been computed of the answer that is shown; None where it has not (yet).
+
+        Compare with None: a Dataset without data variables counts as false.
+        """
+        return None if self.answer is None else self.answer.aspects.get(aspect)
+
+    def refusal(self, aspect: Aspect) -> str:
+        """Why an aspect of the answer that is shown cannot be had; empty where nothing speaks against it."""
+        return "" if self.answer is None else self.answer.refusals.get(aspect, "")
+
+    def land_aspect(self, answer: Answer, aspect: Aspect, outcome: xr.Dataset | str) -> None:
+        """Keep what was computed of an answer, and tell the views if it is the one that is shown.
+
+        Parameters
+        ----------
+        answer : Answer
+            Of which it was computed.
+        aspect : Aspect
+            What was wanted.
+        outcome : xarray.Dataset or str
+            What was computed, or why it cannot be had.
+        """
+        if isinstance(outcome, str):
+            answer.refusals[aspect] = outcome
+        else:
+            answer.aspects[aspect] = outcome
+        if answer is self.answer:
+            self.arrived += 1
+
     # A watching dependency runs before ordinary watchers do: before any view hears of a changed input, the
     # answer to the old one is gone.
     @param.depends(*REQUEST, watch=True)
     def _forget(self) -> None:
-        self.param.update(answer=None, error="")
+        self.param.update(answer=None, error="", cancelled=False)
 
     def _position_in(self, answer: Answer) -> int:
         """Where the selected token is now: the same place in the same text, else the first word."""
