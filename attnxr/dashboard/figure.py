@@ -45,6 +45,8 @@ class Figure(View):
     """The layer whose clicks go to `_tap`; none do where it is empty."""
     height: ClassVar[int] = 430
     """Of the figure, in pixels."""
+    max_width: ClassVar[int | None] = None
+    """Of the figure, in pixels; without one it is as wide as its place."""
 
     def __init__(self, given: State | xr.Dataset, heading: Heading, **params: Any) -> None:
         super().__init__(**params)
@@ -55,7 +57,9 @@ class Figure(View):
         # displayed there no more.
         self._plots: dict[str, WeakSet[Any]] = {}
         self._sent: dict[str, Columns | None] = {}
-        self._pane = pn.pane.HoloViews(None, height=self.height, sizing_mode="stretch_width", linked_axes=False)
+        self._pane = pn.pane.HoloViews(
+            None, height=self.height, max_width=self.max_width, sizing_mode="stretch_width", linked_axes=False
+        )
         self._state.param.watch(self._follow, list(self.follows))
         self._follow()
 
@@ -90,6 +94,10 @@ class Figure(View):
 
     def _tap(self, x: float, y: float) -> None:
         """Answer a click, given where it was on the axes."""
+
+    def explain(self, help: str) -> None:
+        """Say what the numbers mean."""
+        self._heading.help = help
 
     def cleanup(self) -> None:
         """Let go of the drawn figures: their click stream would keep the whole session alive."""

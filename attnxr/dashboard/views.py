@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import panel as pn
+import param
 import xarray as xr
 
 from attnxr.dashboard.answer import N_NEIGHBORS, N_SEQUENCE, Answer
 from attnxr.dashboard.components import Chips, Heading, RankTable
+from attnxr.dashboard.measured import FOLLOWED, token_paint
 from attnxr.dashboard.rows import neighbor_table, sequence_table, token_chips, token_label
 from attnxr.dashboard.state import State
 from attnxr.dashboard.view import View
@@ -26,19 +28,20 @@ _SEQUENCE_LEGEND = [
 
 
 class TokenStrip(View):
-    """The text's tokens; a click chooses one.
+    """The text's tokens, coloured by the chosen measure at the chosen layer and head; a click chooses one.
 
     Parameters
     ----------
     given : State or xarray.Dataset
-        What to follow, and where a click goes; or what ``model.encode`` or ``model.neighbors``
-        returned.
+        What to follow, and where a click goes; or what ``model.encode`` or ``model.neighbors`` returned.
+    **params
+        Starting values of the parameters.
     """
 
     needs = ()
 
-    def __init__(self, given: State | xr.Dataset) -> None:
-        super().__init__()
+    def __init__(self, given: State | xr.Dataset, **params: Any) -> None:
+        super().__init__(**params)
         state = self._state = self._take(given)
         self._heading = Heading(
             title="Tokens",
@@ -46,13 +49,20 @@ class TokenStrip(View):
         )
         self._chips = Chips(lambda data: state.select(position=data["index"]), caption="Tokens of the text")
         state.param.watch(self._draw, "answer")
+        state.param.watch(self._paint, ["answer", "layer", "head", *FOLLOWED])
         state.param.watch(self._choose, ["answer", "position"])
         self._draw()
+        self._paint()
         self._choose()
 
     def _draw(self, *_events: object) -> None:
         answer = self._state.answer
         self._chips.items = [] if answer is None else token_chips(answer.encodings)
+
+    @param.depends("dark", watch=True)
+    def _paint(self, *_events: object) -> None:
+        key, paint = token_paint(self._state, self.dark)
+        self._chips.param.update(key=key, paint=paint)
 
     def _choose(self, *_events: object) -> None:
         answer, position = self._state.answer, self._state.position

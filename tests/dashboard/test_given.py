@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import attnxr
-from attnxr.dashboard import NeighborTable, RankMap, SequenceTable, State, TokenStrip, state_of
+from attnxr.dashboard import HeadMap, NeighborTable, SequenceTable, State, TokenStrip, state_of
 from attnxr.dashboard.components import Chips, RankTable
 from attnxr.dashboard.rows import token_chips
 from attnxr.tokens import label
@@ -59,7 +59,7 @@ def test_the_state_says_how_the_neighbors_were_asked_for(near: xr.Dataset) -> No
 
 
 def test_a_map_of_neighbors_alone(near: xr.Dataset) -> None:
-    view = RankMap(near)
+    view = HeadMap(near)
     pn.panel(view).get_root()
     ((plot, _),) = part(view, pn.pane.HoloViews)._plots.values()
     cells = next(iter(plot.subplots.values())).handles["source"].data
@@ -95,7 +95,7 @@ def test_views_of_one_state_are_linked(enc: xr.Dataset, near: xr.Dataset) -> Non
     assert distance[other] == np.delete(distance, 5).min()
 
 
-@pytest.mark.parametrize("view", [NeighborTable, RankMap])
+@pytest.mark.parametrize("view", [NeighborTable, HeadMap])
 def test_what_shows_neighbors_wants_neighbors(view: type[Any], enc: xr.Dataset) -> None:
     with pytest.raises(attnxr.InputError, match=rf"{view.__name__} needs neighbours.*model\.neighbors"):
         view(enc)
