@@ -87,13 +87,20 @@ class Status(_Part):
 
 
 class Chips(_Part):
-    """A row of chips that wraps; sends ``{"index": …}`` when one is pressed. Without items it waits."""
+    """A row of chips that wraps; sends ``{"index": …}`` when one is pressed. Without items it waits.
+
+    ``paint`` has colour, ink and a note for each chip, or is empty: then none is coloured. ``key`` says what the
+    colours mean: ``label``, and ``steps`` of (colour, ink, what it stands for).
+    """
 
     items = param.List(item_type=dict)
+    paint = param.List(item_type=list)
+    key = param.Dict(default={})
     chosen = param.Integer(default=-1)
     caption = param.String()
 
     _esm = _HERE / "chips.js"
+    _stylesheets = [_STYLE, (_HERE / "chips.css").read_text(encoding="utf-8")]  # noqa: RUF012
 
 
 class RankTable(_Part):
@@ -137,7 +144,7 @@ class AddressBar(_Part):
 class Keys(_Part):
     """Listens to the arrow keys; sends ``{"position": …, "layer": …, "head": …}``, each a number of steps.
 
-    Nothing to see. Where arrows mean something already, in a text box, a list or a tab, they keep their meaning.
+    One line says so. Where arrows mean something already, in a text box, a list or a tab, they keep their meaning.
     """
 
     _esm = _HERE / "keys.js"

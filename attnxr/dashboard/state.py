@@ -11,6 +11,7 @@ import param
 import xarray as xr
 
 from attnxr.dashboard.answer import Answer, Aspect, Request
+from attnxr.plots import MEASURES
 
 START_TEXT = "Time flies like an arrow. Fruit flies like a banana."
 
@@ -82,6 +83,11 @@ class State(param.Parameterized):
     head = param.Integer(default=0, bounds=(0, None), doc="Index of the chosen head.")
     position = param.Integer(default=0, bounds=(0, None), doc="Index of the chosen token.")
 
+    measure: Any = param.Selector(
+        default="own_rank",
+        objects={measure.label: name for name, measure in MEASURES.items()},
+        doc="Which number colours the tokens and the maps of layers.",
+    )
     panel = param.String(default="", doc="Name of the open tab; the first one is open where there is no such tab.")
 
     answer = param.ClassSelector(class_=Answer, doc="The answer to the request, once there is one.")
