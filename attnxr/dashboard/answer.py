@@ -85,8 +85,8 @@ class Answer:
         What `nearest_positions` returned.
     vocab_size : int
         Number of entries in the model's vocabulary.
-    checks : xarray.Dataset or None
-        What ``model.verify`` returned; None where the answer came out of a file without the model.
+    checks : xarray.Dataset
+        What ``model.verify`` returned; empty where the answer came out of a file without the model.
     aspects : dict
         What has been computed of it since, by `Aspect`. All who look at this answer share it.
     refusals : dict
@@ -98,9 +98,14 @@ class Answer:
     neighbors: xr.Dataset
     sequence: xr.Dataset
     vocab_size: int
-    checks: xr.Dataset | None
+    checks: xr.Dataset
     aspects: dict[Aspect, xr.Dataset] = field(default_factory=dict, repr=False)
     refusals: dict[Aspect, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many of each there are to select from: ``layer``, ``head`` and ``position``."""
+        return {"layer": self.n_layers, "head": self.n_heads, "position": self.n_positions}
 
     @property
     def n_layers(self) -> int:
@@ -215,7 +220,7 @@ def _from_file(request: Request, opened: Opened, load: Callable[[str], Model], r
         model = model or model_for(opened, request.model, load, "To search its vocabulary")
         near = _neighbors(model, encodings, request, report)
     sequence = _sequence(encodings, request, report)
-    checks = None if model is None else _CHECKS(model)
+    checks = xr.Dataset() if model is None else _CHECKS(model)
     return Answer(request, encodings, near, sequence, int(near.attrs["vocab_size"]), checks)
 
 

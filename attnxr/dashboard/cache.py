@@ -109,8 +109,7 @@ class Answers:
 
 def _own_nbytes(answer: Answer) -> int:
     aspects = list(answer.aspects.values())  # at once: another thread may add one
-    checks = [] if answer.checks is None else [answer.checks]
-    return sum(dataset.nbytes for dataset in (answer.neighbors, answer.sequence, *checks, *aspects))
+    return sum(dataset.nbytes for dataset in (answer.neighbors, answer.sequence, answer.checks, *aspects))
 
 
 ANSWERS = Answers()

@@ -19,10 +19,11 @@ from attnxr.dashboard.answer import Answer, Request
 from attnxr.dashboard.compare_rows import difference_note, neighbor_lists
 from attnxr.dashboard.comparing import CHANGES, Comparison, changed, held_against
 from attnxr.dashboard.components import Choices, Heading, Status, TextBox, TwoLists
-from attnxr.dashboard.figure import Columns, Figure, View
+from attnxr.dashboard.figure import Columns, Figure
 from attnxr.dashboard.patch import in_one_patch
 from attnxr.dashboard.rows import token_label
 from attnxr.dashboard.state import State
+from attnxr.dashboard.view import View
 from attnxr.errors import InputError
 from attnxr.plots import DIFFERENCES, cell_outline, difference_columns, difference_map, difference_palette
 

@@ -52,6 +52,7 @@ class Heading(_Part):
     title = param.String()
     detail = param.String()
     help = param.String()
+    live = param.Boolean(default=False, doc="Whether screen readers say what is shown whenever it changes.")
 
     _esm = _HERE / "heading.js"
 
@@ -98,13 +99,20 @@ class Status(_Part):
 
 
 class Chips(_Part):
-    """A row of chips that wraps; sends ``{"index": …}`` when one is pressed. Without items it waits."""
+    """A row of chips that wraps; sends ``{"index": …}`` when one is pressed. Without items it waits.
+
+    ``paint`` has colour, ink and a note for each chip, or is empty: then none is coloured. ``key`` says what the
+    colours mean: ``label``, and ``steps`` of (colour, ink, what it stands for).
+    """
 
     items = param.List(item_type=dict)
+    paint = param.List(item_type=list)
+    key = param.Dict(default={})
     chosen = param.Integer(default=-1)
     caption = param.String()
 
     _esm = _HERE / "chips.js"
+    _stylesheets = [_STYLE, (_HERE / "chips.css").read_text(encoding="utf-8")]  # noqa: RUF012
 
 
 class RankTable(_Part):
@@ -183,3 +191,25 @@ class OpenFileButton(_Part):
 
     _esm = _HERE / "open_file.js"
     _stylesheets = [_STYLE, _FILES_STYLE]  # noqa: RUF012
+
+
+class AddressBar(_Part):
+    """Keeps the page's address; sends ``{"query": …}`` when the visitor goes back or forward.
+
+    Nothing to see. Each new query makes an entry in the browser's history, except the first one. Of the address only
+    the parts called `names` change.
+    """
+
+    query = param.String(default=None, allow_None=True)
+    names = param.List(item_type=str)
+
+    _esm = _HERE / "address_bar.js"
+
+
+class Keys(_Part):
+    """Listens to the arrow keys; sends ``{"position": …, "layer": …, "head": …}``, each a number of steps.
+
+    One line says so. Where arrows mean something already, in a text box, a list or a tab, they keep their meaning.
+    """
+
+    _esm = _HERE / "keys.js"

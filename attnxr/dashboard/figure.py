@@ -11,31 +11,16 @@ import holoviews as hv
 import numpy as np
 import panel as pn
 import param
-from panel.viewable import Viewer
+import xarray as xr
 
 from attnxr.dashboard.answer import Answer
 from attnxr.dashboard.components import FigureFiles, Heading
 from attnxr.dashboard.exports import file_name
 from attnxr.dashboard.patch import in_one_patch
 from attnxr.dashboard.state import State
+from attnxr.dashboard.view import View
 
 Columns = Mapping[str, Any]
-
-
-class View(Viewer):
-    """What every view of the page takes beside its State, also one that is made of several others.
-
-    Parameters
-    ----------
-    **params
-        Starting values of the parameters.
-    """
-
-    dark = param.Boolean(default=False, doc="Whether the view stands on a dark background.")
-    shown = param.Boolean(default=True, doc="Whether the view is on screen. A hidden one asks and sends nothing.")
-
-    def cleanup(self) -> None:
-        """Let go of what would keep the session alive after its visitor has left."""
 
 
 class Figure(View):
@@ -47,8 +32,8 @@ class Figure(View):
 
     Parameters
     ----------
-    state : State
-        What to follow, and where a click goes.
+    given : State or xarray.Dataset
+        What to follow, and where a click goes; or the Dataset to show.
     heading : Heading
         The title, and what the numbers mean.
     **params
@@ -61,10 +46,12 @@ class Figure(View):
     """The layer whose clicks go to `_tap`; none do where it is empty."""
     height: ClassVar[int] = 430
     """Of the figure, in pixels."""
+    max_width: ClassVar[int | None] = None
+    """Of the figure, in pixels; without one it is as wide as its place."""
 
-    def __init__(self, state: State, heading: Heading, **params: Any) -> None:
+    def __init__(self, given: State | xr.Dataset, heading: Heading, **params: Any) -> None:
         super().__init__(**params)
-        self._state = state
+        self._state = self._take(given)
         self._heading = heading
         self._drawn: Hashable = None
         # By the names of the layers, their plots: one for every place the figure is displayed at, gone when it is
@@ -72,8 +59,10 @@ class Figure(View):
         self._plots: dict[str, WeakSet[Any]] = {}
         self._sent: dict[str, Columns | None] = {}
         self._files = FigureFiles(self._save, title=heading.title)
-        self._pane = pn.pane.HoloViews(None, height=self.height, sizing_mode="stretch_width", linked_axes=False)
-        state.param.watch(self._follow, list(self.follows))
+        self._pane = pn.pane.HoloViews(
+            None, height=self.height, max_width=self.max_width, sizing_mode="stretch_width", linked_axes=False
+        )
+        self._state.param.watch(self._follow, list(self.follows))
         self._follow()
 
     @property
@@ -107,6 +96,10 @@ class Figure(View):
 
     def _tap(self, x: float, y: float) -> None:
         """Answer a click, given where it was on the axes."""
+
+    def explain(self, help: str) -> None:
+        """Say what the numbers mean."""
+        self._heading.help = help
 
     def cleanup(self) -> None:
         """Let go of the drawn figures: their click stream would keep the whole session alive."""

@@ -9,15 +9,16 @@ import panel as pn
 import param
 from panel.viewable import Viewer
 
+from attnxr.dashboard.attention_view import AttentionMatrix
 from attnxr.dashboard.cache import ANSWERS
 from attnxr.dashboard.compare_view import Compare
 from attnxr.dashboard.controls import Controls, Progress
-from attnxr.dashboard.figure import View
+from attnxr.dashboard.map_views import Maps
 from attnxr.dashboard.open_view import OpenFile
-from attnxr.dashboard.rank_view import RankMap
 from attnxr.dashboard.state import State
 from attnxr.dashboard.tabs import Panels
 from attnxr.dashboard.take_away import TakeAway
+from attnxr.dashboard.view import View
 from attnxr.dashboard.views import NeighborTable, SequenceTable, TokenStrip
 from attnxr.dashboard.worker import Worker
 from attnxr.model import Model, load_model
@@ -31,7 +32,7 @@ _CARD = {
 
 # The tabs, in order. Each view takes the State first, and ``dark`` and ``shown`` by name.
 PANELS: dict[str, Callable[..., View]] = {
-    "Own rank": RankMap,
+    "Attention": AttentionMatrix,
     "Compare": Compare,
     "Take away": TakeAway,
 }
@@ -58,8 +59,8 @@ class Dashboard(View):
         super().__init__(**params)
         self.state = state
         self._top = [Controls(state), OpenFile(state), Progress(state)]
-        self._strip = TokenStrip(state)
-        self._maps = [RankMap(state, dark=self.dark)]
+        self._strip = TokenStrip(state, dark=self.dark)
+        self._maps = [Maps(state, dark=self.dark)]
         self._tables = [NeighborTable(state), SequenceTable(state)]
         self._panels = Panels(state, PANELS, dark=self.dark)
 
@@ -70,7 +71,7 @@ class Dashboard(View):
 
     @param.depends("dark", watch=True)
     def _recolor(self) -> None:
-        for view in (*self._maps, self._panels):
+        for view in (self._strip, *self._maps, self._panels):
             view.dark = self.dark
 
     def __panel__(self) -> pn.Column:

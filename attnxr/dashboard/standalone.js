@@ -8,6 +8,7 @@ const own = unpack(saved.own, Uint32Array)
 const inText = new Set(own)
 const ownRank = unpack(saved.own_rank, Int32Array)
 const ownDistance = unpack(saved.own_distance, Float32Array)
+const nearestDistance = unpack(saved.nearest_distance, Float32Array)
 const nearest = unpack(saved.nearest, Uint32Array)
 const neighbor = unpack(saved.neighbor, Uint32Array)
 const distance = unpack(saved.distance, Float32Array)
@@ -144,8 +145,8 @@ const drawMap = () => {
   // HoloViews has its own order of cells: where each stands is replaced with the rest.
   const where = { layer: at.map((_, i) => Math.floor(i / heads)), head: at.map((_, i) => i % heads) }
   cells.data = {
-    ...cells.data, ...where, zvalues: ranks, own_rank: ranks,
-    own_distance: at.map((i) => ownDistance[i]), nearest: at.map((i) => saved.names[nearest[i]]),
+    ...cells.data, ...where, zvalues: ranks, value: ranks, own_rank: ranks, written: ranks.map(count),
+    distance: at.map((i) => nearestDistance[i]), nearest: at.map((i) => saved.names[nearest[i]]),
   }
   found.get_model_by_name("outline").data = { left: [head - 0.5], right: [head + 0.5], bottom: [layer - 0.5], top: [layer + 0.5] }
 }

@@ -21,7 +21,7 @@ from bokeh.util.paths import bokehjs_path
 
 from attnxr.dashboard.answer import Answer
 from attnxr.dashboard.rows import token_chips
-from attnxr.plots import rank_map
+from attnxr.plots import head_map
 from attnxr.tokens import label
 
 MOST_TABLES = 8_000_000
@@ -73,7 +73,7 @@ def page(answer: Answer, selection: Selection, *, dark: bool = False) -> bytes:
         HTML in UTF-8, BokehJS and all within.
     """
     colors = _DARK if dark else _LIGHT
-    figure = _named(rank_map(answer.neighbors, selection.position, dark=dark))
+    figure = _named(head_map(answer.neighbors, selection.position, dark=dark))
     script, divs = components({"map": figure}, theme=_theme(colors), wrap_script=False)
     filled = {
         "title": html.escape(_title(answer)),
@@ -112,10 +112,11 @@ def contents(answer: Answer, selection: Selection) -> dict[str, Any]:
     """
     near, encodings = answer.neighbors, answer.encodings
     first, last = _with_tables(answer, selection.position)
-    kept = near.transpose("layer", "head", "position", "rank", ...).isel(position=slice(first, last))
+    ranked = near.transpose("layer", "head", "position", "rank", ...)
     sequence = answer.sequence.transpose("layer", "head", "position", "rank").isel(position=slice(first, last))
+    kept = ranked.isel(position=slice(first, last))
     # The map also names the nearest token, of every position.
-    nearest = near.transpose("layer", "head", "position", "rank", ...)["neighbor_id"].values[..., 0]
+    nearest = ranked["neighbor_id"].values[..., 0]
     own = near["token_id"].values
     ids, first_at = np.unique(
         np.concatenate([kept["neighbor_id"].values.ravel(), nearest.ravel(), own]), return_index=True
@@ -132,8 +133,9 @@ def contents(answer: Answer, selection: Selection) -> dict[str, Any]:
         "chips": token_chips(encodings),
         "names": _names(answer, kept, ids, first_at),
         "own": _packed(np.searchsorted(ids, own), "<u4"),
-        "own_rank": _packed(near.transpose("layer", "head", "position", ...)["own_rank"].values, "<i4"),
-        "own_distance": _packed(near.transpose("layer", "head", "position", ...)["own_distance"].values, "<f4"),
+        "own_rank": _packed(ranked["own_rank"].values, "<i4"),
+        "own_distance": _packed(ranked["own_distance"].values, "<f4"),
+        "nearest_distance": _packed(ranked["distance"].values[..., 0], "<f4"),
         "nearest": _packed(np.searchsorted(ids, nearest), "<u4"),
         "ranks": int(near.sizes["rank"]),
         "neighbor": _packed(np.searchsorted(ids, kept["neighbor_id"].values), "<u4"),

@@ -8,8 +8,8 @@ from typing import Any
 import param
 
 from attnxr.dashboard.components import Tabs
-from attnxr.dashboard.figure import View
 from attnxr.dashboard.state import State
+from attnxr.dashboard.view import View
 
 
 class Panels(View):

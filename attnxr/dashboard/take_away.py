@@ -16,11 +16,11 @@ import param
 from attnxr.dashboard import exports
 from attnxr.dashboard.answer import Answer
 from attnxr.dashboard.components import Heading, TakeAwayFiles
-from attnxr.dashboard.figure import View
 from attnxr.dashboard.patch import in_one_patch
 from attnxr.dashboard.rows import neighbor_table, sequence_table
 from attnxr.dashboard.standalone import Selection, page
 from attnxr.dashboard.state import State
+from attnxr.dashboard.view import View
 
 _PIECE = 4 << 20
 _EXECUTOR = ThreadPoolExecutor(max_workers=2, thread_name_prefix="attnxr-files")
@@ -128,7 +128,7 @@ class TakeAway(View):
 
     def __init__(self, state: State, **params: Any) -> None:
         super().__init__(**params)
-        self._state = state
+        self._state = state = self._take(state)
         self._heading = Heading(
             title="Take away",
             help="Files of what is on this page, saved by your browser. Every figure has its own picture files: "

@@ -13,7 +13,7 @@ from bokeh.palettes import interp_palette
 
 from attnxr.errors import choice
 from attnxr.plots.colors import CHOSEN, MISSING, RAMP
-from attnxr.plots.ranks import cell_outline
+from attnxr.plots.grids import cell_outline
 
 DIFFERENCES = {
     "own_rank": "Own rank, change",

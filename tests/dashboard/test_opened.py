@@ -67,7 +67,7 @@ def test_a_file_answers_without_its_model(opened: Opened, first: Answer) -> None
     xr.testing.assert_identical(found.neighbors, first.neighbors)
     xr.testing.assert_identical(found.sequence, first.sequence)
     assert found.vocab_size == first.vocab_size
-    assert found.checks is None
+    assert not found.checks
     assert summary(found).startswith("bert · ")
     (notice,) = notices(found)
     assert "mine.nc" in notice
@@ -85,7 +85,7 @@ def test_what_is_not_in_the_file_comes_from_the_very_model(
         request = replace(state.request, **change)
         found, expected = answer(request, shelf.__getitem__, silent), solve(replace(request, opened=None))
         xr.testing.assert_allclose(found.neighbors, expected.neighbors)
-        assert found.checks is not None
+        assert found.checks
 
 
 @pytest.mark.parametrize("part", ["encodings", "neighbors"])
