@@ -11,6 +11,8 @@ from panel.util import edit_readonly
 from served import SHELF
 
 from attnxr.dashboard import Dashboard, State, Worker
+from attnxr.dashboard.components import Keys
+from attnxr.dashboard.history import History
 from attnxr.dashboard.patch import in_one_patch
 
 _TAGLINE = "What did each attention head write, and which words of the vocabulary is that nearest to?"
@@ -36,6 +38,8 @@ class Session:
 
     def __init__(self, models: Sequence[str]) -> None:
         state = State(models)
+        # Before there is a worker: nothing is computed yet, so that nothing is computed in vain.
+        history = History(state, pn.state.location.search if pn.state.location else "")
         self._worker = Worker(state, SHELF)
         self._dashboard = Dashboard(state)
         # "?theme=dark" in the address is known here at once; the page itself tells of later changes.
@@ -43,7 +47,7 @@ class Session:
         self.page = pmui.Page(
             title="attnxr",
             header=[pmui.Typography(_TAGLINE, sx={"fontSize": "0.9rem", "color": "white", "opacity": 0.9})],
-            main=[self._dashboard],
+            main=[self._dashboard, history.part, Keys(lambda steps: state.move(**steps))],
             sx=_BAR,
             theme_config=_THEME,
         )

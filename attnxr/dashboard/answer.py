@@ -98,6 +98,11 @@ class Answer:
     refusals: dict[Aspect, str] = field(default_factory=dict, repr=False)
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """How many of each there are to select from: ``layer``, ``head`` and ``position``."""
+        return {"layer": self.n_layers, "head": self.n_heads, "position": self.n_positions}
+
+    @property
     def n_layers(self) -> int:
         """Number of layers."""
         return int(self.neighbors.sizes["layer"])

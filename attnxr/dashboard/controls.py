@@ -84,7 +84,7 @@ class Progress(Viewer):
         super().__init__()
         self._state = state
         self._status = Status(lambda _data: state.cancel())
-        state.param.watch(self._show, ["answer", "activity", "error", "cancelled", "background"])
+        state.param.watch(self._show, ["answer", "activity", "error", "cancelled", "background", "notices"])
         self._show()
 
     def _show(self, *_events: object) -> None:
@@ -102,7 +102,7 @@ class Progress(Viewer):
             cancellable=self._state.activity is not None,
             fraction=activity.fraction if activity else None,
             error=self._state.error,
-            notices=notices(answer) if answer else [],
+            notices=[*self._state.notices, *(notices(answer) if answer else [])],
             check=fidelity(answer.checks) if answer else {},
         )
 

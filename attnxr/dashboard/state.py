@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,8 @@ class State(param.Parameterized):
     error = param.String(doc="Why there is no answer, where there will be none.")
     cancelled = param.Boolean(default=False, doc="Whether the visitor has called the request off.")
 
+    notices = param.List(default=[], item_type=str, doc="What to tell of the page's address.")
+
     wanted = param.List(default=[], item_type=Aspect, doc="What the views that are shown need of the answer.")
     background = param.ClassSelector(class_=Activity, doc="What is being done about what is wanted.")
     arrived = param.Integer(default=0, doc="Goes up when something that was wanted has arrived, or cannot be had.")
@@ -105,6 +107,7 @@ class State(param.Parameterized):
         self.model = models[0]
         self.last: Answer | None = None  # not for display: the answer that the selection was made in
         self._wants: dict[Hashable, Aspect] = {}
+        self._planned: tuple[Request, Mapping[str, int]] | None = None
 
     @property
     def request(self) -> Request:
@@ -123,14 +126,40 @@ class State(param.Parameterized):
         """
         if self.answer is None:
             return
-        wanted = {
-            "layer": (layer, self.answer.n_layers),
-            "head": (head, self.answer.n_heads),
-            "position": (position, self.answer.n_positions),
-        }
+        sizes = self.answer.sizes
+        wanted = {"layer": layer, "head": head, "position": position}
         self.param.update(
-            {name: value for name, (value, size) in wanted.items() if value is not None and 0 <= value < size}
+            {name: value for name, value in wanted.items() if value is not None and 0 <= value < sizes[name]}
         )
+
+    def go_to(self, inputs: Mapping[str, Any], selection: Mapping[str, int]) -> None:
+        """Change inputs and selection together; the selection is made as soon as there is an answer to select in.
+
+        Parameters
+        ----------
+        inputs : mapping
+            New values of parameters.
+        selection : mapping
+            ``layer``, ``head`` and ``position`` to choose; what is left out is as on a new page.
+        """
+        asked = Request(*(inputs.get(name, getattr(self, name)) for name in REQUEST))
+        self._planned = asked, selection
+        if self.answer is not None and asked == self.answer.request:
+            self.param.update(**inputs, **self._selection_in(self.answer))
+        else:
+            self.param.update(**inputs)
+
+    def move(self, *, layer: int = 0, head: int = 0, position: int = 0) -> None:
+        """Move the selection by steps, as far as there is something to select.
+
+        Parameters
+        ----------
+        layer, head, position : int
+            How far to move it, and which way.
+        """
+        if self.answer is not None:
+            sizes, steps = self.answer.sizes, {"layer": layer, "head": head, "position": position}
+            self.select(**{name: min(max(getattr(self, name) + by, 0), sizes[name] - 1) for name, by in steps.items()})
 
     def land(self, answer: Answer) -> None:
         """Show an answer, unless another request has been made since.
@@ -146,9 +175,7 @@ class State(param.Parameterized):
             answer=answer,
             activity=None,
             error="",
-            layer=min(self.layer, answer.n_layers - 1),
-            head=min(self.head, answer.n_heads - 1),
-            position=self._position_in(answer),
+            **self._selection_in(answer),
         )
         self.last = answer
 
@@ -220,6 +247,27 @@ class State(param.Parameterized):
     @param.depends(*REQUEST, watch=True)
     def _forget(self) -> None:
         self.param.update(answer=None, error="", cancelled=False)
+
+    def _selection_in(self, answer: Answer) -> dict[str, int]:
+        """What to select in an answer: what was planned, as far as it is there, else what was selected before."""
+        planned, self._planned = self._planned, None
+        if planned is None or planned[0] != answer.request:
+            return {
+                "layer": min(self.layer, answer.n_layers - 1),
+                "head": min(self.head, answer.n_heads - 1),
+                "position": self._position_in(answer),
+            }
+        found = {"layer": 0, "head": 0, "position": first_word(answer.encodings)}
+        for name, value in planned[1].items():
+            size = answer.sizes[name]
+            if 0 <= value < size:
+                found[name] = value
+            else:
+                self.notices = [
+                    *self.notices,
+                    f"The address asks for {name} {value}; there are {name}s 0 to {size - 1}.",
+                ]
+        return found
 
     def _position_in(self, answer: Answer) -> int:
         """Where the selected token is now: the same place in the same text, else the first word."""

@@ -45,12 +45,14 @@ class TokenStrip(View):
         state = self._state = self._take(given)
         self._heading = Heading(
             title="Tokens",
-            help="The pieces the model reads. Pieces that touch belong to one word; pale ones are the model's own.",
+            help="The pieces the model reads. Pieces that touch belong to one word; pale ones are the model's own. "
+            "Arrow keys move through tokens and layers, with Shift through heads.",
+            live=True,
         )
         self._chips = Chips(lambda data: state.select(position=data["index"]), caption="Tokens of the text")
         state.param.watch(self._draw, "answer")
         state.param.watch(self._paint, ["answer", "layer", "head", *FOLLOWED])
-        state.param.watch(self._choose, ["answer", "position"])
+        state.param.watch(self._choose, ["answer", "layer", "head", "position"])
         self._draw()
         self._paint()
         self._choose()
@@ -69,7 +71,10 @@ class TokenStrip(View):
         if answer is None:
             self._heading.detail = ""
         else:
-            self._heading.detail = f"{answer.n_positions:,} tokens · chosen: {_chosen(answer, position)}"
+            self._heading.detail = (
+                f"{answer.n_positions:,} tokens · chosen: {_chosen(answer, position)}, "
+                f"layer {self._state.layer}, head {self._state.head}"
+            )
             self._chips.chosen = position
 
     def __panel__(self) -> pn.Column:

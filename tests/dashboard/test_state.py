@@ -138,3 +138,15 @@ def test_there_is_nothing_to_cancel_when_nothing_is_done(answered: State) -> Non
     before = answered.answer
     answered.cancel()
     assert (answered.answer, answered.cancelled) == (before, False)
+
+
+def test_moves_by_steps_as_far_as_there_is_something(answered: State) -> None:
+    answered.move(position=2, layer=1)
+    assert (answered.layer, answered.head, answered.position) == (1, 0, 3)
+    answered.move(position=-10, layer=10, head=2)
+    assert (answered.layer, answered.head, answered.position) == (2, 2, 0)
+
+
+def test_does_not_move_without_an_answer(state: State) -> None:
+    state.move(position=1)
+    assert state.position == 0
