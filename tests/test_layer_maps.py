@@ -60,7 +60,7 @@ def test_colours_are_those_of_the_measure(near: xr.Dataset, measure: str, dark: 
 
 def test_the_colour_bar_says_which_end_is_which(near: xr.Dataset) -> None:
     bar = rendered(plots.head_map(near, 2))[0].handles["colorbar"]
-    assert bar.title == "Own rank (1 = nearest of the whole vocabulary)"
+    assert bar.title == "Own rank (1 = nearest)"
     bar = rendered(plots.head_map(near, 2, "origin"))[0].handles["colorbar"]
     assert bar.major_label_overrides == {0: "own", 1: "of the text", 2: "neither"}
 

@@ -6,6 +6,7 @@ export function render({ model }) {
   const strip = document.createElement("div")
   key.className = "key"
   box.append(key, strip)
+  let items = []
   strip.className = "chips"
   strip.setAttribute("role", "group")
 
@@ -27,9 +28,10 @@ export function render({ model }) {
     return shape
   }
   const paint = () => {
+    const paints = JSON.parse(model.paint)
     for (const chip of strip.querySelectorAll("button")) {
-      const [color, ink, note] = model.paint[chip.dataset.index] ?? [null, null, ""]
-      const { title } = model.items[chip.dataset.index]
+      const [color, ink, note] = paints[chip.dataset.index] ?? [null, null, ""]
+      const { title } = items[chip.dataset.index]
       chip.classList.toggle("painted", color !== null)
       chip.style.setProperty("--color", color)
       chip.style.setProperty("--on-color", ink)
@@ -37,7 +39,7 @@ export function render({ model }) {
     }
   }
   const drawKey = () => {
-    const { label, steps = [] } = model.key
+    const { label, steps = [] } = JSON.parse(model.key)
     const name = document.createElement("span")
     name.textContent = label ?? ""
     const swatches = steps.map(([color, ink, meaning]) => {
@@ -58,16 +60,17 @@ export function render({ model }) {
     // Who moves by keys from a chip moves on from the next one.
     if (strip.contains(strip.getRootNode().activeElement)) chosen.focus({ preventScroll: true })
     // Within the strip only: scrollIntoView would move the page.
-    const above = chosen.offsetTop - strip.offsetTop
+    const above = chosen.offsetTop
     if (above < strip.scrollTop || above + chosen.offsetHeight > strip.scrollTop + strip.clientHeight) {
       strip.scrollTop = above - strip.clientHeight / 2
     }
   }
   const draw = () => {
+    items = JSON.parse(model.items)
     strip.setAttribute("aria-label", model.caption)
-    strip.classList.toggle("waiting", model.items.length === 0)
-    if (model.items.length > 0) {
-      strip.replaceChildren(...model.items.map(chip))
+    strip.classList.toggle("waiting", items.length === 0)
+    if (items.length > 0) {
+      strip.replaceChildren(...items.map(chip))
       for (const button of strip.children) button.ariaPressed = "false"
       paint()
       press()

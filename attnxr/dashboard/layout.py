@@ -38,10 +38,10 @@ PANELS: dict[str, Callable[..., View]] = {
 }
 
 # Beside each other where there is room for their widths, else below: from about 1,900 pixels all three, from about
-# 1,050 the first two.
-_MAPS = {"flex": "1 1 350px", "min-width": "0"}
-_TABLES = {"flex": "8 1 640px", "min-width": "0"}
-_PANELS = {"flex": "6 1 780px", "min-width": "0"}
+# 1,300 the first two.
+_MAPS = {"flex": "1 1 340px", "min-width": "0"}
+_TABLES = {"flex": "4 1 880px", "min-width": "0"}
+_PANELS = {"flex": "5 1 600px", "min-width": "0"}
 
 
 class Dashboard(View):

@@ -173,7 +173,7 @@ class Maps(View):
     def __init__(self, given: State | xr.Dataset, **params: Any) -> None:
         super().__init__(**params)
         state = self._state = self._take(given)
-        self._choices = Choices(self._choose)
+        self._choices = Choices(self._choose, margin=(-8, 0, 6, 0))
         self._heads = HeadMap(state, dark=self.dark, shown=self.shown)
         self._positions = PositionMap(state, dark=self.dark, shown=self.shown)
         self._demand = Demand(state)

@@ -60,7 +60,7 @@ def token_paint(state: State, dark: bool = False) -> tuple[dict[str, Any], list[
     values = measure_values(state.measure, answer.neighbors, significances(answer), head=state.head)[state.layer]
     steps = _steps(measure, limits)
     key = {
-        "label": f"{measure.label} in layer {state.layer}, head {state.head} ({measure.direction})",
+        "label": f"In layer {state.layer}, head {state.head}: {measure.title}",
         "steps": _painted(measure, steps, limits, dark),
     }
     return key, [

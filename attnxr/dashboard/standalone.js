@@ -1,7 +1,7 @@
 // The page of a saved state: the parts of the server's page, fed from the tables that lie in this one.
 const read = (id) => JSON.parse(document.getElementById(id).textContent)
 const saved = read("data")
-const style = read("part-style")
+const kinds = read("kinds")
 const [layers, heads, positions] = saved.shape
 const unpack = (packed, kind) => new kind(Uint8Array.from(atob(packed), (c) => c.charCodeAt(0)).buffer)
 const own = unpack(saved.own, Uint32Array)
@@ -20,14 +20,17 @@ let [layer, head, position] = saved.selection
 // What a part on the server's page is given: its properties, and how it hears of changes and tells of clicks.
 const show = (name, id, properties, send_msg = () => {}) => {
   const listeners = {}
-  const model = { ...properties, send_msg, on: (key, listener) => (listeners[key] ??= []).push(listener) }
+  const { properties: initial, packed, style } = kinds[name]
+  const given = (key, value) => (packed.includes(key) ? JSON.stringify(value) : value)
+  const values = Object.entries({ ...initial, ...properties }).map(([key, value]) => [key, given(key, value)])
+  const model = { ...Object.fromEntries(values), send_msg, on: (key, listener) => (listeners[key] ??= []).push(listener) }
   const shadow = document.getElementById(id).attachShadow({ mode: "open" })
   const sheet = document.createElement("style")
   sheet.textContent = style
   shadow.append(sheet, parts[name]({ model }))
   return (changes) => {
     for (const [key, value] of Object.entries(changes)) {
-      model[key] = value
+      model[key] = given(key, value)
       for (const listener of listeners[key] ?? []) listener()
     }
   }

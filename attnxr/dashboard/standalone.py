@@ -18,8 +18,10 @@ from bokeh.embed import components
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.themes import Theme
 from bokeh.util.paths import bokehjs_path
+from panel.custom import JSComponent
 
 from attnxr.dashboard.answer import Answer
+from attnxr.dashboard.components import Chips, Choices, Heading, Packed, RankTable
 from attnxr.dashboard.rows import token_chips
 from attnxr.plots import head_map
 from attnxr.tokens import label
@@ -31,7 +33,7 @@ MOST_ATTENTION = 1_500_000
 """Bytes that the attention may take. Where that of all heads would take more, only the chosen one's is there."""
 _BASE64 = 4 / 3
 _HERE = Path(__file__).parent
-_PARTS = ("chips", "choices", "heading", "rank_table")
+_PARTS: dict[str, Any] = {"chips": Chips, "choices": Choices, "heading": Heading, "rank_table": RankTable}
 _FIGURE = 420, 400  # pixels
 _DARK = {"ink": "#e8eaed", "paper": "#1d2025"}
 _LIGHT = {"ink": "#1c2127", "paper": "#ffffff"}
@@ -85,7 +87,7 @@ def page(answer: Answer, selection: Selection, *, dark: bool = False) -> bytes:
         "figure": divs["map"],
         "figures": f"<script>{script}</script>",
         "data": _json(contents(answer, selection)),
-        "part-style": _json(_read("style.css")),
+        "kinds": _json({name: _kind(part) for name, part in _PARTS.items()}),
         "parts": "\n".join(map(_part, _PARTS)),
         "script": _read("standalone.js"),
     }
@@ -256,6 +258,16 @@ def _packed(array: np.ndarray, dtype: str) -> str:
 def _json(value: Any) -> str:
     """JSON that may stand in a script element: with no ``<`` nothing in it can end the element, or begin another."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _kind(part: Any) -> dict[str, Any]:
+    """What a part has when it is made, which of that travels as JSON text, and its style."""
+    own = [name for name in part.param if name not in JSComponent.param]
+    return {
+        "properties": {name: part.param[name].default for name in own},
+        "packed": [name for name in own if isinstance(part.param[name], Packed)],
+        "style": "\n".join(part._stylesheets),
+    }
 
 
 def _part(name: str) -> str:

@@ -83,7 +83,10 @@ def attention_map(
     cells = hv.Image(
         weights[::-1],
         bounds=(-0.5, -0.5, n - 0.5, n - 0.5),
-        kdims=[hv.Dimension("key", label="Looked at (key)"), hv.Dimension("query", label="By (query)")],
+        kdims=[
+            hv.Dimension("key", label="Key: the token looked at"),
+            hv.Dimension("query", label="Query: the token that looks"),
+        ],
         vdims=[hv.Dimension("weight", label="Attention weight (1 = all of it)")],
     ).opts(
         cmap=attention_palette(dark),

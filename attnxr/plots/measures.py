@@ -23,7 +23,7 @@ class Measure:
     label : str
         Its name, as written on a colour bar.
     direction : str
-        What its ends mean, in words.
+        What its ends mean, in words; empty where its categories say it.
     help : str
         What the number says, in a sentence.
     values : callable
@@ -51,7 +51,7 @@ class Measure:
     @property
     def title(self) -> str:
         """Its name, and what its ends mean."""
-        return f"{self.label} ({self.direction})"
+        return f"{self.label} ({self.direction})" if self.direction else self.label
 
     def palette(self, dark: bool = False) -> list[str]:
         """Colours from the lower limit to the upper one, in hex notation.
@@ -200,22 +200,23 @@ def _distance_limits(near: xr.Dataset) -> tuple[float, float]:
 MEASURES = {
     "own_rank": Measure(
         "Own rank",
-        "1 = nearest of the whole vocabulary",
-        "How many vocabulary tokens are nearer to what the head wrote than the token that stands there, plus one.",
+        "1 = nearest",
+        "How many vocabulary tokens are nearer to what the head wrote than the token that stands there, plus one: 1 is "
+        "nearest of the whole vocabulary.",
         _own_rank,
         lambda near: (1.0, float(near.attrs["vocab_size"])),
         log=True,
     ),
     "nearest_distance": Measure(
-        "Distance of the nearest token",
+        "Nearest distance",
         "low = near",
         "How far what the head wrote is from the nearest vocabulary token, whichever that is.",
         _nearest_distance,
         _distance_limits,
     ),
     "origin": Measure(
-        "The nearest token is",
-        "its own, another one of the text, or neither",
+        "Origin of the nearest token",
+        "",
         "Whether the vocabulary token nearest to what the head wrote is the one that stands there, another one of the "
         "text, or neither.",
         _origin,
@@ -223,8 +224,8 @@ MEASURES = {
         categories=("own", "of the text", "neither"),
     ),
     "overlap": Measure(
-        "Neighbours shared with the layer before",
-        "1 = the same neighbours",
+        "Overlap with the layer before",
+        "1 = all the same",
         "Which share of the nearest vocabulary tokens the same head of the layer before has too; the first layer has "
         "none before it.",
         _overlap,

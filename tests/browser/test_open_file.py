@@ -27,7 +27,7 @@ def test_a_file_of_the_servers_model_is_shown_and_asked_more(
     with visitor.refresh():
         open_file(visitor, tmp_path / "mine.nc")
     assert visitor.text_box.input_value() == OTHER
-    assert "Opened from the file mine.nc" in visitor.notices()[0]
+    assert any("Opened from the file mine.nc" in notice for notice in visitor.notices())
     visitor.sees(near, sequence, layer=0, head=0, position=1)
     visitor.choose("Distance", "Euclidean")
     visitor.sees(*results(tiny_model, OTHER, "euclidean"), layer=0, head=0, position=1)
@@ -46,7 +46,7 @@ def test_a_file_of_another_model_is_shown_and_says_what_it_lacks(
     with visitor.refresh():
         open_file(visitor, Path(store))
     visitor.sees(near, sequence, layer=0, head=0, position=1)
-    assert "somebody's" in visitor.page.get_by_role("status").first.text_content()
+    visitor.page.get_by_text("somebody's · 6 layers × 12 heads").wait_for()
     visitor.select("Distance", "Euclidean")
     visitor.page.get_by_role("alert").filter(has_text="this server does not offer it").wait_for()
     assert visitor.tokens() == []

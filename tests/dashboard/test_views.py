@@ -48,7 +48,7 @@ def test_strip_is_coloured_by_the_chosen_measure_at_the_chosen_layer_and_head(an
     assert [note for _, _, note in chips.paint] == [f"own rank: {rank:,}" for rank in ranks]
     limits = (1, answered.answer.vocab_size)
     assert [color for color, _, _ in chips.paint] == MEASURES["own_rank"].colors(ranks, limits)
-    assert "layer 1, head 2 (1 = nearest" in chips.key["label"]
+    assert chips.key["label"] == "In layer 1, head 2: Own rank (1 = nearest)"
     assert [written for _, _, written in chips.key["steps"]] == ["1", "10", "100"]
 
     strip.dark = True
@@ -64,7 +64,7 @@ def test_strip_is_coloured_by_the_chosen_measure_at_the_chosen_layer_and_head(an
 def test_tokens_without_a_value_are_not_coloured(answered: State) -> None:
     chips = part(TokenStrip(answered), Chips)
     answered.measure = "overlap"  # the first layer has none before it
-    assert chips.paint == [[None, None, "neighbours shared with the layer before: –"]] * len(chips.items)
+    assert chips.paint == [[None, None, "overlap with the layer before: –"]] * len(chips.items)
 
 
 @pytest.mark.parametrize(("view", "rows"), [(NeighborTable, neighbor_table), (SequenceTable, sequence_table)])
