@@ -136,7 +136,7 @@ class Compare(View):
         )
         self._choices = Choices(self._choose)
         self._text = TextBox(self._run, label="Other text", text=self.other_text)
-        self._status = Status()
+        self._status = Status(lambda _data: self._other.cancel())
         self._map = DifferenceMap(state, dark=self.dark, shown=self.shown)
         self._lists_heading = Heading(title="Nearest vocabulary tokens, side by side")
         self._lists = TwoLists()
@@ -144,7 +144,7 @@ class Compare(View):
         self.param.watch(self._show, ["change", "other_model", "other_text"])
         state.param.watch(self._ask, "answer")
         state.param.watch(self._draw, ["comparison", "layer", "head", "position"])
-        self._other.param.watch(self._tell, ["answer", "activity", "error"])
+        self._other.param.watch(self._tell, ["answer", "activity", "error", "cancelled"])
         self._other.param.watch(self._pair, "answer")
         self.param.watch(self._compare, "pair")
         self._map.param.watch(self._show, "measure")
@@ -193,7 +193,7 @@ class Compare(View):
         except InputError as error:
             self._asked = None
             self._state.comparison = None
-            self._status.param.update(message=str(error), busy=False, fraction=None, error="")
+            self._status.param.update(message=str(error), busy=False, cancellable=False, fraction=None, error="")
             return
         if request == self._asked and self._other.answer is not None:
             self._pair()
@@ -210,12 +210,13 @@ class Compare(View):
 
     def _tell(self, *_events: object) -> None:
         other, comparison = self._other, self._state.comparison
-        message = f"{other.activity.message} …" if other.activity else ""
+        message = f"{other.activity.message} …" if other.activity else "Cancelled." if other.cancelled else ""
         if not message and comparison is not None:
             message = comparison.refusal or difference_note(comparison) or "Every token has a counterpart."
         self._status.param.update(
             message=message,
             busy=other.activity is not None,
+            cancellable=other.activity is not None,
             fraction=other.activity.fraction if other.activity else None,
             error=other.error,
         )
@@ -272,7 +273,9 @@ class Compare(View):
             self._choices,
             self._text,
             self._status,
-            pn.FlexBox(maps, lists, align_items="flex-start", gap="0 24px", sizing_mode="stretch_width"),
+            pn.FlexBox(
+                maps, lists, align_items="flex-start", gap="0 24px", margin=(10, 0, 0, 0), sizing_mode="stretch_width"
+            ),
             sizing_mode="stretch_width",
         )
 
