@@ -55,6 +55,7 @@ class DifferenceMap(Figure):
 
     follows = ("comparison", "layer", "head", "position")
     tapped = _CELLS
+    max_width = 620
 
     def __init__(self, state: State, **params: Any) -> None:
         super().__init__(state, Heading(title="What changed, in every layer and head"), **params)

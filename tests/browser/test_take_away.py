@@ -14,6 +14,7 @@ import xarray as xr
 
 import attnxr
 from attnxr.tokens import label
+from tests.browser.test_access import violations
 from tests.browser.test_page import START, results
 from tests.browser.visitor import SEQUENCE, VOCABULARY, Visitor
 
@@ -113,3 +114,4 @@ def test_the_page_opens_alone_and_can_be_clicked(
     alone.get_by_text("layer 1 · “").first.wait_for()
     reader._sees_neighbors(near.isel(layer=1, position=5))
     assert reader.chosen_head() == 3
+    assert violations(reader) == []
