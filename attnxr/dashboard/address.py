@@ -72,7 +72,7 @@ def write(state: State) -> tuple[str, list[str]]:
     elif state.text != state.param["text"].default:
         said["text"] = state.text
     for name in ("metric", "measure", "panel"):
-        if name in state.param and getattr(state, name) != state.param[name].default:
+        if getattr(state, name) != state.param[name].default:
             said[name] = getattr(state, name)
     if not state.positional:
         said["positional"] = "off"
@@ -115,11 +115,8 @@ def read(query: str, state: State, texts: Mapping[str, str]) -> Place:
     else:
         notices = []
     said = {name: value for name, value in reversed(pairs) if name in NAMES}  # of several the first
-    inputs: dict[str, Any] = {
-        name: state.param[name].default
-        for name in ("text", "positional", "causal", "panel", *_CHOICES)
-        if name in state.param
-    }
+    names = ("text", "positional", "causal", "panel", *_CHOICES)
+    inputs: dict[str, Any] = {name: state.param[name].default for name in names}
     inputs["model"] = state.param["model"].objects[0]
     if _LONG in said:
         if said[_LONG] in texts:
@@ -136,7 +133,7 @@ def read(query: str, state: State, texts: Mapping[str, str]) -> Place:
     if "panel" in said:
         inputs["panel"] = said["panel"]
     choices: dict[str, Mapping[str, Any]] = {
-        name: {each: each for each in list(state.param[name].objects)} for name in _CHOICES if name in state.param
+        name: {each: each for each in list(state.param[name].objects)} for name in _CHOICES
     }
     choices |= {"mask": _MASKS, "positional": _SWITCH}
     for name, options in choices.items():

@@ -162,7 +162,7 @@ class AddressBar(_Part):
 class Keys(_Part):
     """Listens to the arrow keys; sends ``{"position": …, "layer": …, "head": …}``, each a number of steps.
 
-    Nothing to see. Where arrows mean something already, in a text box, a list or a tab, they keep their meaning.
+    One line says so. Where arrows mean something already, in a text box, a list or a tab, they keep their meaning.
     """
 
     _esm = _HERE / "keys.js"

@@ -29,8 +29,7 @@ class History:
         self._long_texts: OrderedDict[str, str] = OrderedDict()
         self._arriving = True
         self.part = AddressBar(lambda data: self._go_to(data["query"]), names=list(address.NAMES))
-        shown = [name for name in _SHOWN if name in state.param]
-        state.param.watch(self._write, [*REQUEST, *shown, "answer", "error", "cancelled"])
+        state.param.watch(self._write, [*REQUEST, *_SHOWN, "answer", "error", "cancelled"])
         self._go_to(query)
 
     def _go_to(self, query: str) -> None:

@@ -45,5 +45,8 @@ export function render({ model }) {
   }
   document.addEventListener("keydown", listen)
   model.on("remove", () => document.removeEventListener("keydown", listen))
-  return document.createElement("span")
+  const hint = document.createElement("p")
+  hint.className = "keys"
+  hint.textContent = "Arrow keys move through tokens (← →) and layers (↑ ↓), with Shift through heads."
+  return hint
 }

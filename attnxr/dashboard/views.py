@@ -45,8 +45,7 @@ class TokenStrip(View):
         state = self._state = self._take(given)
         self._heading = Heading(
             title="Tokens",
-            help="The pieces the model reads. Pieces that touch belong to one word; pale ones are the model's own. "
-            "Arrow keys move through tokens and layers, with Shift through heads.",
+            help="The pieces the model reads. Pieces that touch belong to one word; pale ones are the model's own.",
             live=True,
         )
         self._chips = Chips(lambda data: state.select(position=data["index"]), caption="Tokens of the text")

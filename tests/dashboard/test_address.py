@@ -18,7 +18,7 @@ SELECTION = ("layer", "head", "position")
 
 
 def shown(state: State) -> tuple[object, ...]:
-    return tuple(getattr(state, name) for name in (*REQUEST, *SELECTION, "panel"))
+    return tuple(getattr(state, name) for name in (*REQUEST, *SELECTION, "panel", "measure"))
 
 
 def arrive(query: str, solve: Solve) -> State:
@@ -49,7 +49,8 @@ def test_a_new_page_has_nothing_in_its_address(solve: Solve) -> None:
         {"positional": False},
         {"causal": True},
         {"causal": False},
-        {"panel": "Own rank"},
+        {"panel": "Attention"},
+        {"measure": "origin"},
         {"layer": 1},
         {"head": 1},
         {"position": 0},
@@ -101,6 +102,7 @@ def test_an_address_holds_two_thousand_characters_and_says_so_of_more(answered: 
         ({"model": "../../etc/passwd"}, "asks for model “../../etc/passwd”; there is bert, roberta."),
         ({"model": ""}, "asks for model “”"),
         ({"metric": "manhattan"}, "asks for metric “manhattan”"),
+        ({"measure": "beauty"}, "asks for measure “beauty”"),
         ({"positional": "maybe"}, "asks for positional “maybe”"),
         ({"mask": "None"}, "asks for mask “None”; there is off, on."),
         ({"layer": "three"}, "asks for layer “three”, which is no whole number."),
