@@ -23,6 +23,9 @@ _THEME = {
 }
 _BAR = {
     ".MuiToolbar-root": {"minHeight": "46px !important", "gap": "18px"},
+    # It has no name for screen readers; the page says itself what it is doing. (No "busy_indicator" is no option: None
+    # does not reach the browser.)
+    ".MuiLinearProgress-root": {"display": "none"},
     ".title": {"fontSize": "1.3rem", "fontWeight": 600},
 }
 
