@@ -39,9 +39,9 @@ PANELS: dict[str, Callable[..., View]] = {
 
 # Beside each other where there is room for their widths, else below: from about 1,900 pixels all three, from about
 # 1,300 the first two.
-_MAPS = {"flex": "1 1 340px", "min-width": "0"}
-_TABLES = {"flex": "4 1 880px", "min-width": "0"}
-_PANELS = {"flex": "5 1 600px", "min-width": "0"}
+_MAPS = {"flex": "1 1 330px", "min-width": "0"}
+_TABLES = {"flex": "4 1 920px", "min-width": "0"}
+_PANELS = {"flex": "5 1 580px", "min-width": "0"}
 
 
 class Dashboard(View):

@@ -33,8 +33,8 @@ def reading(state: State, value: float) -> str:
     measure = chosen(state)
     if state.measure == "q_value" and value != value:
         refusal = state.refusal(Aspect("significance", state.layer))
-        return refusal or f"{measure.label} of this layer still to come"
-    return f"{measure.label[0].lower()}{measure.label[1:]}: {measure.write(value)}"
+        return refusal or f"{measure.short} still to come"
+    return f"{measure.short}: {measure.write(value)}"
 
 
 def token_paint(state: State, dark: bool = False) -> tuple[dict[str, Any], list[list[str | None]]]:
@@ -64,8 +64,7 @@ def token_paint(state: State, dark: bool = False) -> tuple[dict[str, Any], list[
         "steps": _painted(measure, steps, limits, dark),
     }
     return key, [
-        [color, ink, f"{measure.label.lower()}: {written}"]
-        for color, ink, written in _painted(measure, values, limits, dark)
+        [color, ink, f"{measure.short}: {written}"] for color, ink, written in _painted(measure, values, limits, dark)
     ]
 
 

@@ -22,6 +22,8 @@ class Measure:
     ----------
     label : str
         Its name, as written on a colour bar.
+    short : str
+        The same in a word or two, as written before a value.
     direction : str
         What its ends mean, in words; empty where its categories say it.
     help : str
@@ -40,6 +42,7 @@ class Measure:
     """
 
     label: str
+    short: str
     direction: str
     help: str
     values: Callable[[xr.Dataset, Sequence[xr.Dataset]], Values]
@@ -200,6 +203,7 @@ def _distance_limits(near: xr.Dataset) -> tuple[float, float]:
 MEASURES = {
     "own_rank": Measure(
         "Own rank",
+        "own rank",
         "1 = nearest",
         "How many vocabulary tokens are nearer to what the head wrote than the token that stands there, plus one: 1 is "
         "nearest of the whole vocabulary.",
@@ -209,6 +213,7 @@ MEASURES = {
     ),
     "nearest_distance": Measure(
         "Nearest distance",
+        "distance",
         "low = near",
         "How far what the head wrote is from the nearest vocabulary token, whichever that is.",
         _nearest_distance,
@@ -216,6 +221,7 @@ MEASURES = {
     ),
     "origin": Measure(
         "Origin of the nearest token",
+        "origin",
         "",
         "Whether the vocabulary token nearest to what the head wrote is the one that stands there, another one of the "
         "text, or neither.",
@@ -225,7 +231,8 @@ MEASURES = {
     ),
     "overlap": Measure(
         "Overlap with the layer before",
-        "1 = all the same",
+        "overlap",
+        "1 = all",
         "Which share of the nearest vocabulary tokens the same head of the layer before has too; the first layer has "
         "none before it.",
         _overlap,
@@ -233,6 +240,7 @@ MEASURES = {
         low=False,
     ),
     "q_value": Measure(
+        "q-value",
         "q-value",
         "low = hardly by chance",
         "How rare so near a neighbour would be if what the head wrote pointed nowhere in particular, adjusted for all "

@@ -71,7 +71,7 @@ def test_another_measure_colours_maps_and_tokens(visitor: Visitor, tiny_model: a
         values = measure_values(name, near, head=2)
         np.testing.assert_allclose(visitor.image(POSITIONS), values.ravel(), rtol=1e-4)
         titles = visitor.strip.get_by_role("button").evaluate_all("(chips) => chips.map((chip) => chip.title)")
-        expected = [f"{measure.label.lower()}: {measure.write(value)}" for value in values[1]]
+        expected = [f"{measure.short}: {measure.write(value)}" for value in values[1]]
         assert [title.rpartition(" · ")[2] for title in titles] == expected
 
 

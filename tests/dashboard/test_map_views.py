@@ -100,7 +100,7 @@ def test_the_heading_says_the_number_at_the_selection(answered: State, answer: A
     answered.select(layer=2, head=3, position=2)
     assert heading.detail == f"“flies” · own rank: {int(answer.neighbors['own_rank'][2, 3, 2]):,}"
     answered.measure = "q_value"
-    assert heading.detail == "“flies” · q-value of this layer still to come"
+    assert heading.detail == "“flies” · q-value still to come"
     answered.land_aspect(answer, Aspect("significance", 2), "It cannot be had.")
     assert heading.detail == "“flies” · It cannot be had."
 

@@ -64,7 +64,7 @@ def test_strip_is_coloured_by_the_chosen_measure_at_the_chosen_layer_and_head(an
 def test_tokens_without_a_value_are_not_coloured(answered: State) -> None:
     chips = part(TokenStrip(answered), Chips)
     answered.measure = "overlap"  # the first layer has none before it
-    assert chips.paint == [[None, None, "overlap with the layer before: –"]] * len(chips.items)
+    assert chips.paint == [[None, None, "overlap: –"]] * len(chips.items)
 
 
 @pytest.mark.parametrize(("view", "rows"), [(NeighborTable, neighbor_table), (SequenceTable, sequence_table)])
