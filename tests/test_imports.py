@@ -15,6 +15,7 @@ PACKAGE = Path(attnxr.__file__).parent
 ORDER = [
     "errors",
     "schema",
+    "saved",
     "tokens",
     "support",
     "linear",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from weakref import WeakKeyDictionary
 
@@ -11,6 +11,8 @@ import numpy as np
 import xarray as xr
 
 from attnxr.analysis.sequence import sequence_distances
+from attnxr.dashboard.opened import Opened, model_for
+from attnxr.errors import InputError
 from attnxr.model import Model
 from attnxr.search import Metric
 
@@ -34,12 +36,39 @@ class Request:
         How distance is measured.
     positional : bool
         Whether the vocabulary is encoded with the positional embedding of the position it is compared at.
+    causal : bool, optional
+        Whether tokens see only those before them; None is the model's own way.
+    opened : Opened, optional
+        A file that holds the answer, or a part of it; the model then only gives what is not in it.
     """
 
     text: str
     model: str
     metric: Metric
     positional: bool
+    causal: bool | None = None
+    opened: Opened | None = None
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """What is computed of an answer only when a view that is on screen asks for it.
+
+    Parameters
+    ----------
+    kind : str
+        Which of `attnxr.dashboard.aspects.KINDS`.
+    layer, head, position : int, optional
+        Of which layer, head and token, as indices, where it depends on them.
+    method : str, optional
+        How it is computed, where there are several ways.
+    """
+
+    kind: str
+    layer: int | None = None
+    head: int | None = None
+    position: int | None = None
+    method: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +80,17 @@ class Answer:
     request : Request
         What was asked.
     encodings, neighbors : xarray.Dataset
-        What ``model.encode`` and ``model.neighbors`` returned, without the attention weights.
+        What ``model.encode`` and ``model.neighbors`` returned.
     sequence : xarray.Dataset
         What `nearest_positions` returned.
     vocab_size : int
         Number of entries in the model's vocabulary.
     checks : xarray.Dataset
-        What ``model.verify`` returned.
+        What ``model.verify`` returned; empty where the answer came out of a file without the model.
+    aspects : dict
+        What has been computed of it since, by `Aspect`. All who look at this answer share it.
+    refusals : dict
+        Why an `Aspect` cannot be had of it.
     """
 
     request: Request
@@ -66,6 +99,13 @@ class Answer:
     sequence: xr.Dataset
     vocab_size: int
     checks: xr.Dataset
+    aspects: dict[Aspect, xr.Dataset] = field(default_factory=dict, repr=False)
+    refusals: dict[Aspect, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many of each there are to select from: ``layer``, ``head`` and ``position``."""
+        return {"layer": self.n_layers, "head": self.n_heads, "position": self.n_positions}
 
     @property
     def n_layers(self) -> int:
@@ -96,33 +136,24 @@ def answer(request: Request, load: Callable[[str], Model], report: Report, previ
         Told what is being done, and what fraction of it is done where that is known. It may raise, which
         ends the work.
     previous : Answer, optional
-        An earlier answer; its encodings serve again where text and model are the same.
+        An earlier answer; its encodings serve again where text, mask and model are the same.
 
     Returns
     -------
     Answer
         The results with their request.
     """
+    if request.opened is not None:
+        return _from_file(request, request.opened, load, report)
     report(f"Loading {request.model}", None)
     model = load(request.model)
-    if previous is not None and _same_encodings(previous.request, request):
+    if previous is not None and _same_encodings(previous, request, model):
         encodings = previous.encodings
     else:
         report("Running the model", None)
-        # The weights are the largest part of it, (n, n) for every head, and no view shows them.
-        encodings = model.encode(request.text, truncate=True).drop_vars("attention")
-    report("Searching the vocabulary", 0.0)
-    neighbors = model.neighbors(
-        encodings,
-        k=min(N_NEIGHBORS, model.vocab_size),
-        metric=request.metric,
-        positional=request.positional,
-        progress=lambda fraction: report("Searching the vocabulary", fraction),
-    )
-    report("Comparing the text's tokens", 0.0)
-    sequence = nearest_positions(
-        encodings, request.metric, lambda fraction: report("Comparing the text's tokens", fraction)
-    )
+        encodings = model.encode(request.text, truncate=True, causal=request.causal)
+    neighbors = _neighbors(model, encodings, request, report)
+    sequence = _sequence(encodings, request, report)
     report(f"Checking {request.model}", None)
     return Answer(request, encodings, neighbors, sequence, model.vocab_size, _CHECKS(model))
 
@@ -164,6 +195,53 @@ def nearest_positions(
     return xr.Dataset({"other_position": (dims, np.stack(orders)), "distance": (dims, np.stack(nearest))})
 
 
+def _from_file(request: Request, opened: Opened, load: Callable[[str], Model], report: Report) -> Answer:
+    """What a file holds of a request, and of the model it came from what it does not hold."""
+    same_mask = request.causal == bool(opened.saved.attrs["causal"])
+    encodings = opened.saved.encodings if same_mask else None
+    near, model = opened.saved.neighbors if same_mask else None, None
+    if near is not None and (near.attrs["metric"], bool(near.attrs["positional"])) != (
+        request.metric,
+        request.positional,
+    ):
+        near = None
+    if encodings is None:
+        report(f"Loading {request.model}", None)
+        model = model_for(opened, request.model, load, "To encode the text")
+        report("Running the model", None)
+        encodings = model.encode(request.text, truncate=True, causal=request.causal)
+        if encodings.attrs["token_ids"] != opened.saved.attrs["token_ids"]:
+            raise InputError(
+                f"{opened.name} has other tokens than {opened.model!r} reads in its text, as where it was made of "
+                "token_ids. Save the encodings with the neighbours."
+            )
+    if near is None:
+        report(f"Loading {request.model}", None)
+        model = model or model_for(opened, request.model, load, "To search its vocabulary")
+        near = _neighbors(model, encodings, request, report)
+    sequence = _sequence(encodings, request, report)
+    checks = xr.Dataset() if model is None else _CHECKS(model)
+    return Answer(request, encodings, near, sequence, int(near.attrs["vocab_size"]), checks)
+
+
+def _neighbors(model: Model, encodings: xr.Dataset, request: Request, report: Report) -> xr.Dataset:
+    report("Searching the vocabulary", 0.0)
+    return model.neighbors(
+        encodings,
+        k=min(N_NEIGHBORS, model.vocab_size),
+        metric=request.metric,
+        positional=request.positional,
+        progress=lambda fraction: report("Searching the vocabulary", fraction),
+    )
+
+
+def _sequence(encodings: xr.Dataset, request: Request, report: Report) -> xr.Dataset:
+    report("Comparing the text's tokens", 0.0)
+    return nearest_positions(
+        encodings, request.metric, lambda fraction: report("Comparing the text's tokens", fraction)
+    )
+
+
 class _Checks:
     """What each model's check of itself found, for as long as the model is there and has the same weights."""
 
@@ -182,5 +260,12 @@ class _Checks:
 _CHECKS = _Checks()
 
 
-def _same_encodings(one: Request, other: Request) -> bool:
-    return (one.text, one.model) == (other.text, other.model)
+def _same_encodings(previous: Answer, request: Request, model: Model) -> bool:
+    asked = (request.text, request.model, request.causal, model.fingerprint)
+    earlier = previous.request
+    return earlier.opened is None and asked == (
+        earlier.text,
+        earlier.model,
+        earlier.causal,
+        previous.encodings.attrs["fingerprint"],
+    )

@@ -10,7 +10,10 @@ from panel.viewable import Viewer
 from attnxr.dashboard.answer import Answer
 from attnxr.dashboard.components import Choices, Status, TextBox
 from attnxr.dashboard.rows import fidelity
-from attnxr.dashboard.state import METRICS, REQUEST, State
+from attnxr.dashboard.state import MASKS, METRICS, REQUEST, State
+
+_FROM_FILE = "\0from the file"  # no model's name
+_CHOICES = ("model", "metric", "positional", "causal")
 
 
 class Controls(Viewer):
@@ -36,11 +39,20 @@ class Controls(Viewer):
         layers = {str(layer): layer for layer in range(known.n_layers if known else 1)}
         self._text.text = state.text
         self._choices.fields = [
-            self._field("model", "Model", {name: name for name in state.param["model"].objects}),
+            self._model_field(),
             self._field("metric", "Distance", METRICS),
+            self._field("causal", "Causal mask", MASKS),
             self._field("layer", "Layer", layers),
             self._field("positional", "Positional embedding in the vocabulary"),
         ]
+
+    def _model_field(self) -> dict[str, Any]:
+        opened, offered = self._state.opened, self._state.param["model"].objects
+        field = self._field("model", "Model", {name: name for name in offered})
+        if opened is not None and opened.model not in offered:
+            field["options"] = [[_FROM_FILE, f"{opened.model} (from the file)"], *field["options"]]
+            field["value"] = _FROM_FILE
+        return field
 
     def _field(self, name: str, label: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
         return {
@@ -54,8 +66,10 @@ class Controls(Viewer):
         }
 
     def _run(self, data: dict[str, str]) -> None:
-        # The same text again is a request too: what failed before may work now.
-        if data["text"] == self._state.text:
+        # The same text again is a request too: what failed before may work now, and a file is left for it.
+        if self._state.opened is not None:
+            self._state.param.update(text=data["text"], opened=None)
+        elif data["text"] == self._state.text:
             self._state.param.trigger("text")
         else:
             self._state.text = data["text"]
@@ -63,7 +77,10 @@ class Controls(Viewer):
     def _choose(self, data: dict[str, Any]) -> None:
         if data["name"] == "layer":
             self._state.select(layer=data["value"])
-        elif data["name"] in REQUEST:
+        elif data["name"] == "model" and self._state.opened is not None:
+            if data["value"] != _FROM_FILE:
+                self._state.param.update(model=data["value"], opened=None)
+        elif data["name"] in _CHOICES:
             self._state.param.update({data["name"]: data["value"]})
 
     def __panel__(self) -> pn.Column:
@@ -82,20 +99,27 @@ class Progress(Viewer):
     def __init__(self, state: State) -> None:
         super().__init__()
         self._state = state
-        self._status = Status()
-        state.param.watch(self._show, ["answer", "activity", "error"])
+        self._status = Status(lambda _data: state.cancel())
+        state.param.watch(self._show, ["answer", "activity", "error", "cancelled", "background", "notices"])
         self._show()
 
     def _show(self, *_events: object) -> None:
-        answer, activity = self._state.answer, self._state.activity
-        message = activity.message + " …" if activity else summary(answer) if answer else ""
+        answer = self._state.answer
+        activity = self._state.activity or self._state.background
+        if activity:
+            message = activity.message + " …"
+        elif self._state.cancelled:
+            message = "Cancelled. Run asks again."
+        else:
+            message = summary(answer) if answer else ""
         self._status.param.update(
             message=message,
             busy=activity is not None,
+            cancellable=self._state.activity is not None,
             fraction=activity.fraction if activity else None,
             error=self._state.error,
-            notices=notices(answer) if answer else [],
-            check=fidelity(answer.checks) if answer else {},
+            notices=[*self._state.notices, *(notices(answer) if answer else [])],
+            check=fidelity(answer.checks) if answer and answer.checks else {},
         )
 
     def __panel__(self) -> Status:
@@ -105,7 +129,7 @@ class Progress(Viewer):
 def summary(answer: Answer) -> str:
     """One line on an answer: the model and its size."""
     return (
-        f"{answer.request.model} · {answer.n_layers} layers × {answer.n_heads} heads · "
+        f"{answer.encodings.attrs['model']} · {answer.n_layers} layers × {answer.n_heads} heads · "
         f"{answer.vocab_size:,} vocabulary entries"
     )
 
@@ -113,6 +137,12 @@ def summary(answer: Answer) -> str:
 def notices(answer: Answer) -> list[str]:
     """What a reader must know about an answer before trusting what it seems to say."""
     found = []
+    opened = answer.request.opened
+    if opened is not None:
+        found.append(
+            f"Opened from the file {opened.name}: what the model {opened.model} (fingerprint {opened.fingerprint}) "
+            "made of this text. Run the text, or choose a model, to leave the file."
+        )
     cut = int(answer.encodings.attrs["truncated"])
     if cut:
         found.append(

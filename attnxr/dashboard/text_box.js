@@ -7,7 +7,7 @@ export function render({ model }) {
   form.className = "text-box"
   box.rows = 2
   box.spellcheck = false
-  box.setAttribute("aria-label", "Text")
+  box.setAttribute("aria-label", model.label)
   box.dir = "auto"
   side.className = "side"
   button.type = "submit"

@@ -1,0 +1,194 @@
+// The page of a saved state: the parts of the server's page, fed from the tables that lie in this one.
+const read = (id) => JSON.parse(document.getElementById(id).textContent)
+const saved = read("data")
+const kinds = read("kinds")
+const [layers, heads, positions] = saved.shape
+const unpack = (packed, kind) => new kind(Uint8Array.from(atob(packed), (c) => c.charCodeAt(0)).buffer)
+const own = unpack(saved.own, Uint32Array)
+const inText = new Set(own)
+const ownRank = unpack(saved.own_rank, Int32Array)
+const ownDistance = unpack(saved.own_distance, Float32Array)
+const nearestDistance = unpack(saved.nearest_distance, Float32Array)
+const nearest = unpack(saved.nearest, Uint32Array)
+const neighbor = unpack(saved.neighbor, Uint32Array)
+const distance = unpack(saved.distance, Float32Array)
+const otherPosition = unpack(saved.other_position, Uint16Array)
+const otherDistance = unpack(saved.other_distance, Float32Array)
+const weights = saved.attention && unpack(saved.attention.weights, Float32Array)
+let [layer, head, position] = saved.selection
+
+// What a part on the server's page is given: its properties, and how it hears of changes and tells of clicks.
+const show = (name, id, properties, send_msg = () => {}) => {
+  const listeners = {}
+  const { properties: initial, packed, style } = kinds[name]
+  const given = (key, value) => (packed.includes(key) ? JSON.stringify(value) : value)
+  const values = Object.entries({ ...initial, ...properties }).map(([key, value]) => [key, given(key, value)])
+  const model = { ...Object.fromEntries(values), send_msg, on: (key, listener) => (listeners[key] ??= []).push(listener) }
+  const shadow = document.getElementById(id).attachShadow({ mode: "open" })
+  const sheet = document.createElement("style")
+  sheet.textContent = style
+  shadow.append(sheet, parts[name]({ model }))
+  return (changes) => {
+    for (const [key, value] of Object.entries(changes)) {
+      model[key] = given(key, value)
+      for (const listener of listeners[key] ?? []) listener()
+    }
+  }
+}
+const heading = (id, title, help) => show("heading", id, { title, help, detail: "" })
+const written = (number) => {
+  const size = Math.abs(number)
+  const text = number.toFixed(size < 10 ? 3 : size < 100 ? 2 : 1)
+  return Number(text) === 0 ? text.replace("-", "") : text
+}
+const count = (number) => number.toLocaleString("en")
+const range = (n) => Array.from({ length: n }, (_, i) => i)
+const hasTables = () => position >= saved.first && position < saved.last
+
+const neighbors = () => {
+  const at = (h) => (layer * heads + h) * positions + position
+  const row = (h) => ((layer * heads + h) * (saved.last - saved.first) + position - saved.first) * saved.ranks
+  const mark = (i) => (neighbor[i] === own[position] ? "own" : inText.has(neighbor[i]) ? "text" : "")
+  const cell = (i) => [saved.names[neighbor[i]], written(distance[i]), mark(i)]
+  const rank = (r) => range(heads).map((h) => cell(row(h) + r))
+  return {
+    heads,
+    own: range(heads).map((h) => [count(ownRank[at(h)]), written(ownDistance[at(h)])]),
+    cells: hasTables() ? range(saved.ranks).map(rank) : [],
+  }
+}
+const others = () => {
+  const row = (h) => ((layer * heads + h) * (saved.last - saved.first) + position - saved.first) * saved.others
+  const cell = (i) => {
+    const other = otherPosition[i]
+    return [saved.names[own[other]], written(otherDistance[i]), own[other] === own[position] ? "own" : "", String(other)]
+  }
+  const rank = (r) => range(heads).map((h) => cell(row(h) + r))
+  return { heads, own: [], cells: hasTables() ? range(saved.others).map(rank) : [] }
+}
+
+const choose = (changes) => {
+  const wanted = { layer, head, position, ...changes }
+  if (!(wanted.layer >= 0 && wanted.layer < layers && wanted.head >= 0 && wanted.head < heads)) return
+  ;({ layer, head, position } = wanted)
+  draw()
+}
+const setChipsHeading = heading("chips-heading", "Tokens", "The pieces the model reads. Pieces that touch belong to one word; pale ones are the model's own.")
+const setChips = show("chips", "chips", { items: saved.chips, chosen: position, caption: "Tokens of the text" }, ({ index }) => choose({ position: index }))
+const fields = () => [
+  { name: "layer", label: "Layer", value: layer, options: range(layers).map((i) => [i, String(i)]), disabled: false },
+  { name: "head", label: "Head", value: head, options: range(heads).map((i) => [i, String(i)]), disabled: false },
+]
+const setChoices = show("choices", "choices", { fields: fields() }, ({ name, value }) => choose({ [name]: value }))
+const setMapHeading = heading("map-heading", "Own rank in every layer and head", "Rank 1: of the whole vocabulary, this token is the nearest to what the head wrote at it. Click a cell to choose its layer and head.")
+const setNearHeading = heading("near-heading", "Nearest vocabulary tokens", "For each head, the tokens whose own encoding is nearest to what the head wrote at the chosen token, with the distance. The own rank says how many of the whole vocabulary come before the token that really stands there, plus one.")
+const setNear = show("rank_table", "near", {
+  table: neighbors(), head, caption: "Nearest vocabulary tokens by rank and head", expected_rows: saved.ranks, has_own: true,
+  legend: [["own", "flies", "the token itself"], ["text", "arrow", "another token of the text"], ["column", "7", "the chosen head; click a column to choose another"]],
+}, (said) => choose(said))
+const setSequenceHeading = heading("sequence-heading", "Nearest tokens of the text", "For each head, the positions of this text at which it wrote something most like what it wrote at the chosen token. The small number is the position.")
+const setSequence = show("rank_table", "sequence", {
+  table: others(), head, caption: "Nearest tokens of the text by rank and head", expected_rows: saved.others, has_own: false,
+  legend: [["own", "flies", "the same token elsewhere in the text"], ["column", "7", "the chosen head"]],
+}, (said) => choose(said))
+const setAttentionHeading = heading("attention-heading", "Attention", "From each token (row) to each token of the text (column), of the chosen head; the stronger the colour, the more. The outlined row is the chosen token's; click a row to choose its token.")
+
+// The attention, drawn on a canvas: a few pixels a cell, however long the text.
+const canvas = document.createElement("canvas")
+const figure = document.createElement("figure")
+const caption = document.createElement("figcaption")
+const scroll = document.createElement("div")
+scroll.className = "matrix"
+scroll.tabIndex = 0
+canvas.setAttribute("role", "img")
+scroll.append(canvas)
+figure.append(scroll, caption)
+document.getElementById("attention").append(figure)
+document.getElementById("attention-card").hidden = !saved.attention
+const size = Math.max(2, Math.min(26, Math.floor(420 / positions)))
+const start = () => (saved.attention.of ? 0 : (layer * heads + head) * positions * positions)
+const drawAttention = () => {
+  if (!saved.attention) return
+  const { of } = saved.attention
+  const there = !of || (of[0] === layer && of[1] === head)
+  setAttentionHeading({ detail: there ? `layer ${layer}, head ${head}` : `this file has that of layer ${of[0]}, head ${of[1]} only` })
+  scroll.hidden = !there
+  caption.textContent = ""
+  if (!there) return
+  canvas.width = canvas.height = positions * size
+  canvas.setAttribute("aria-label", `Attention of layer ${layer}, head ${head}`)
+  const paint = canvas.getContext("2d")
+  const first = start()
+  const most = weights.subarray(first, first + positions * positions).reduce((a, b) => Math.max(a, b), 1e-9)
+  for (let from = 0; from < positions; from++) {
+    for (let to = 0; to < positions; to++) {
+      paint.fillStyle = `rgb(47 111 208 / ${Math.sqrt(weights[first + from * positions + to] / most)})`
+      paint.fillRect(to * size, from * size, size, size)
+    }
+  }
+  paint.strokeStyle = "#e8710a"
+  paint.lineWidth = 2
+  paint.strokeRect(1, position * size + 1, positions * size - 2, size - 2)
+}
+const under = (event) => [event.offsetX, event.offsetY].map((at) => Math.min(positions - 1, Math.max(0, Math.floor(at / size))))
+canvas.addEventListener("mousemove", (event) => {
+  const [to, from] = under(event)
+  const name = (at) => `“${saved.names[own[at]]}” at ${at}`
+  caption.textContent = `From ${name(from)} to ${name(to)}: ${weights[start() + from * positions + to].toFixed(3)}`
+})
+canvas.addEventListener("click", (event) => choose({ position: under(event)[1] }))
+
+// The map is BokehJS's, drawn once; a click only gives its sources other columns.
+const drawMap = () => {
+  const found = Bokeh.documents[0]
+  const cells = found?.get_model_by_name("cells")
+  if (!cells) return
+  const at = range(layers * heads).map((i) => i * positions + position)
+  const ranks = at.map((i) => ownRank[i])
+  // HoloViews has its own order of cells: where each stands is replaced with the rest.
+  const where = { layer: at.map((_, i) => Math.floor(i / heads)), head: at.map((_, i) => i % heads) }
+  cells.data = {
+    ...cells.data, ...where, zvalues: ranks, value: ranks, own_rank: ranks, written: ranks.map(count),
+    distance: at.map((i) => nearestDistance[i]), nearest: at.map((i) => saved.names[nearest[i]]),
+  }
+  found.get_model_by_name("outline").data = { left: [head - 0.5], right: [head + 0.5], bottom: [layer - 0.5], top: [layer + 0.5] }
+}
+const listenToMap = () => {
+  const map = globalThis.Bokeh?.documents[0]?.get_model_by_name("map")
+  if (!map) return setTimeout(listenToMap, 20)
+  map.on_event("tap", ({ x, y }) => choose({ layer: Math.round(y), head: Math.round(x) }))
+  drawMap()
+}
+
+const draw = () => {
+  const chosen = `“${saved.names[own[position]]}” at position ${position}`
+  const detail = `layer ${layer} · ${chosen}` + (hasTables() ? "" : " · not in this file")
+  setChips({ chosen: position })
+  setChipsHeading({ detail: `${count(positions)} tokens · chosen: ${chosen}` })
+  setChoices({ fields: fields() })
+  setMapHeading({ detail: chosen })
+  setNearHeading({ detail })
+  setNear({ table: neighbors(), head })
+  setSequenceHeading({ detail })
+  setSequence({ table: others(), head })
+  drawAttention()
+  drawMap()
+}
+
+document.getElementById("text").textContent = saved.text
+for (const [term, meaning] of saved.facts) {
+  const pair = document.createElement("div")
+  const [dt, dd] = ["dt", "dd"].map((tag) => document.createElement(tag))
+  dt.textContent = term
+  dd.textContent = meaning
+  pair.append(dt, dd)
+  document.getElementById("facts").append(pair)
+}
+for (const note of saved.notes) {
+  const item = document.createElement("li")
+  item.textContent = note
+  document.getElementById("notes").append(item)
+}
+document.getElementById("notes").hidden = saved.notes.length === 0
+draw()
+listenToMap()

@@ -1,0 +1,185 @@
+"""What can be taken away from the page: files, made beside the event loop and saved by the browser."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import panel as pn
+import param
+
+from attnxr.dashboard import exports
+from attnxr.dashboard.answer import Answer
+from attnxr.dashboard.components import Heading, TakeAwayFiles
+from attnxr.dashboard.patch import in_one_patch
+from attnxr.dashboard.rows import neighbor_table, sequence_table
+from attnxr.dashboard.standalone import Selection, page
+from attnxr.dashboard.state import State
+from attnxr.dashboard.view import View
+
+_PIECE = 4 << 20
+_EXECUTOR = ThreadPoolExecutor(max_workers=2, thread_name_prefix="attnxr-files")
+_CSV, _NETCDF, _HTML = "text/csv", "application/x-netcdf", "text/html"
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class File:
+    """A kind of file.
+
+    Parameters
+    ----------
+    label : str
+        What it is, on its button.
+    format, type : str
+        What it is called, and its media type.
+    suffix : str
+        How its name ends.
+    note : str
+        What is in it.
+    about : callable
+        What its name says of the selection.
+    make : callable
+        Its bytes.
+    """
+
+    label: str
+    format: str
+    type: str
+    suffix: str
+    note: str
+    about: Callable[[Selection], tuple[object, ...]]
+    make: Callable[[Answer, Selection, bool], bytes]
+
+
+def _at(what: str) -> Callable[[Selection], tuple[object, ...]]:
+    return lambda chosen: (what, f"layer {chosen.layer}", f"position {chosen.position}")
+
+
+FILES = {
+    "neighbors": File(
+        "Nearest vocabulary tokens",
+        "CSV",
+        _CSV,
+        "csv",
+        "The table on screen: a row for each rank, the token and its distance for each head.",
+        _at("neighbours"),
+        lambda answer, at, _dark: exports.table_csv(neighbor_table(answer, at.layer, at.position), "neighbour"),
+    ),
+    "sequence": File(
+        "Nearest tokens of the text",
+        "CSV",
+        _CSV,
+        "csv",
+        "The table on screen: the token with its position in brackets, and its distance, for each head.",
+        _at("text tokens"),
+        lambda answer, at, _dark: exports.table_csv(sequence_table(answer, at.layer, at.position), "token"),
+    ),
+    "all": File(
+        "All neighbours",
+        "CSV",
+        _CSV,
+        "csv",
+        "One neighbour a row, of all layers, heads and tokens. In every CSV a token that begins like a formula has an "
+        "apostrophe in front, so that a spreadsheet shows it and does not run it; ids stand beside the tokens.",
+        lambda _at: ("all neighbours",),
+        lambda answer, _at, _dark: exports.neighbors_csv(answer),
+    ),
+    "netcdf": File(
+        "The Datasets",
+        "NetCDF",
+        _NETCDF,
+        "nc",
+        'Encodings, attention and neighbours, for xarray: open_dataset(file, group="neighbors") or "encodings". '
+        "It can also be opened on this page again, above.",
+        lambda _at: (),
+        lambda answer, _at, _dark: exports.netcdf(answer),
+    ),
+    "page": File(
+        "This page",
+        "HTML",
+        _HTML,
+        "html",
+        "One file that opens in any browser without a network, with the tables, the map and the attention; tokens, "
+        "layers and heads can be chosen in it.",
+        lambda _at: (),
+        lambda answer, at, dark: page(answer, at, dark=dark),
+    ),
+}
+
+
+class TakeAway(View):
+    """Buttons for files of what is on the page.
+
+    Parameters
+    ----------
+    state : State
+        What to follow.
+    **params
+        Starting values of the parameters.
+    """
+
+    wanted = param.Parameter(doc="Name of the file that was asked for last.")
+
+    def __init__(self, state: State, **params: Any) -> None:
+        super().__init__(**params)
+        self._state = state = self._take(state)
+        self._heading = Heading(
+            title="Take away",
+            help="Files of what is on this page, saved by your browser. Every figure has its own picture files: "
+            "the buttons PNG and SVG below it.",
+        )
+        self._files = TakeAwayFiles(
+            self._ask,
+            files=[
+                {"name": name, "label": file.label, "format": file.format, "note": file.note}
+                for name, file in FILES.items()
+            ],
+        )
+        self.param.watch(self._make, "wanted", onlychanged=False)
+        state.param.watch(self._follow, "answer")
+        self._follow()
+
+    def _follow(self, *_events: object) -> None:
+        self._files.param.update(ready=self._state.answer is not None, said="")
+
+    def _ask(self, data: dict[str, str]) -> None:
+        if data["name"] in FILES and not self._files.making:
+            self.wanted = data["name"]
+
+    async def _make(self, *_events: object) -> None:
+        answer, name = self._state.answer, self.wanted
+        if answer is None:
+            return
+        file, chosen = FILES[name], Selection(self._state.layer, self._state.head, self._state.position)
+        self._say(name, f"Making the {file.format} file …")
+        try:
+            work = partial(file.make, answer, chosen, self.dark)
+            made = await asyncio.get_running_loop().run_in_executor(_EXECUTOR, work)
+        except Exception as error:  # the thread's edge: what is not said here would leave the buttons disabled
+            _logger.exception("No %s of %r", name, answer.request)
+            self._say("", f"Something went wrong inside attnxr ({type(error).__name__}); the server's log says more.")
+            return
+        saved = exports.file_name(answer, *file.about(chosen), suffix=file.suffix)
+        in_one_patch(partial(self._send, saved, file.type, made))
+        self._say("", f"Sent: {saved}, {_size(len(made))}")
+
+    def _send(self, name: str, kind: str, made: bytes) -> None:
+        pieces = [made[i : i + _PIECE] for i in range(0, len(made), _PIECE)]
+        for i, piece in enumerate(pieces):
+            self._files.send({"file": name, "type": kind, "data": piece, "left": len(pieces) - i - 1})
+
+    def _say(self, making: str, said: str) -> None:
+        in_one_patch(lambda: self._files.param.update(making=making, said=said))
+
+    def __panel__(self) -> pn.Column:
+        return pn.Column(self._heading, self._files, sizing_mode="stretch_width")
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{max(1, round(count / 1e3)):,} kB"

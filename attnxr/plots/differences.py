@@ -1,0 +1,161 @@
+"""What changed from one result to another, over layers and heads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import holoviews as hv
+import holoviews.plotting.bokeh
+import numpy as np
+import xarray as xr
+from bokeh.models import FixedTicker
+from bokeh.palettes import interp_palette
+
+from attnxr.errors import choice
+from attnxr.plots.colors import CHOSEN, MISSING, RAMP
+from attnxr.plots.grids import cell_outline
+
+DIFFERENCES = {
+    "own_rank": "Own rank, change",
+    "rbo": "Overlap of neighbours",
+    "attention_distance": "Attention moved",
+}
+"""What can be drawn of a comparison, and what it is called."""
+_CHANGE = {
+    False: interp_palette(("#2166ac", "#92c5de", "#f7f7f7", "#f4a582", "#b2182b"), 255),
+    True: interp_palette(("#92c5ff", "#2f6ea8", "#2a2e35", "#a8512f", "#ffb28a"), 255),
+}
+_MOST_CHANGE = 2.0  # decades; what changes more has the same colour
+_EDGE = 0.04
+_MOST_TICKS = 16
+
+
+def difference_palette(measure: str, dark: bool = False) -> list[str]:
+    """Colours of a measure from its lowest value to its highest; what did not change recedes into the background.
+
+    Parameters
+    ----------
+    measure : {"own_rank", "rbo", "attention_distance"}
+        One of `DIFFERENCES`.
+    dark : bool
+        Whether the background is dark.
+
+    Returns
+    -------
+    list of str
+        Colours in hex notation. Of the change in own rank: from blue, nearer, over the background's, to red, farther;
+        these can be told apart without colour vision.
+    """
+    choice("measure", measure, tuple(DIFFERENCES))
+    if measure == "own_rank":
+        return list(_CHANGE[dark])
+    lowest_stands_out = measure == "rbo"
+    return list(RAMP) if lowest_stands_out != dark else list(reversed(RAMP))
+
+
+def difference_columns(found: xr.Dataset, own_rank: xr.DataArray, row: int | None, measure: str) -> dict[str, Any]:
+    """What the difference map shows of one position, a flat column for each quantity.
+
+    Parameters
+    ----------
+    found : xarray.Dataset
+        What ``attnxr.compare`` returns.
+    own_rank : xarray.DataArray
+        Own ranks (layer, head) of the token in the first of the two.
+    row : int, optional
+        Index along ``position`` of `found`; None where the token has no counterpart.
+    measure : {"own_rank", "rbo", "attention_distance"}
+        One of `DIFFERENCES`.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        Columns ``head``, ``layer``, ``value``, ``before`` and ``after`` (own ranks), ``rbo`` and
+        ``attention_distance``, one entry a cell. The value of ``own_rank`` is log10(after / before): 1 where ten times
+        as many entries are nearer. NaN where there is no counterpart, or nothing is known.
+    """
+    choice("measure", measure, tuple(DIFFERENCES))
+    shape = found.sizes["layer"], found.sizes["head"]
+    layers, heads = np.indices(shape)
+    blank = np.full(layers.size, np.nan)
+    columns = {"head": heads.ravel(), "layer": layers.ravel(), "before": own_rank.values.ravel().astype(float)}
+    if row is None:
+        missing = dict.fromkeys(("value", "after", "rbo", "attention_distance"), blank)
+        return columns | missing
+    here = found.isel(position=row).transpose("layer", "head", ...)
+    after = columns["before"] + here["own_rank_difference"].values.ravel()
+    columns |= {"after": after, "rbo": here["rbo"].values.ravel()}
+    moved = here["attention_distance"].values.ravel() if "attention_distance" in here else blank
+    columns["attention_distance"] = moved
+    columns["value"] = np.log10(after / columns["before"]) if measure == "own_rank" else columns[measure]
+    return columns
+
+
+def difference_map(
+    found: xr.Dataset,
+    own_rank: xr.DataArray,
+    row: int | None,
+    measure: str = "own_rank",
+    *,
+    layer: int | None = None,
+    head: int | None = None,
+    dark: bool = False,
+) -> hv.Overlay:
+    """Map over layers and heads of what changed for one token.
+
+    Parameters
+    ----------
+    found, own_rank, row, measure
+        As of `difference_columns`.
+    layer, head : int, optional
+        The cell to outline; none is outlined unless both are given.
+    dark : bool
+        Whether the map will stand on a dark background.
+
+    Returns
+    -------
+    holoviews.Overlay
+        A ``HeatMap`` under a ``Rectangles`` that outlines the chosen cell.
+    """
+    columns = difference_columns(found, own_rank, row, measure)
+    n_layers, n_heads = found.sizes["layer"], found.sizes["head"]
+    label = hv.Dimension("value", label=DIFFERENCES[measure])
+    kdims = [hv.Dimension("head", label="Head"), hv.Dimension("layer", label="Layer")]
+    cells = hv.HeatMap(columns, kdims, [label, "before", "after", "rbo", "attention_distance"]).opts(
+        cmap=difference_palette(measure, dark),
+        clim=(-_MOST_CHANGE, _MOST_CHANGE) if measure == "own_rank" else (0, 1),
+        clipping_colors={"NaN": MISSING},
+        colorbar=True,
+        colorbar_position="top",
+        colorbar_opts=_colorbar(measure),
+        line_color="gray",
+        line_alpha=0.25,
+        tools=["hover"],
+        hover_tooltips=[
+            ("Layer, head", "@layer, @head"),
+            ("Own rank", "@before{0,0} → @after{0,0}"),
+            ("Overlap of neighbours", "@rbo{0.00}"),
+            ("Attention moved", "@attention_distance{0.00}"),
+        ],
+    )
+    edges = cell_outline(layer, head) if layer is not None and head is not None else None
+    corners = [tuple(edges[name][0] for name in ("left", "bottom", "right", "top"))] if edges else []
+    outline = hv.Rectangles(corners).opts(fill_alpha=0, line_color=CHOSEN, line_width=3, tools=[])
+    return (cells * outline).opts(
+        xlim=(-0.5 - _EDGE, n_heads - 0.5 + _EDGE),
+        ylim=(-0.5 - _EDGE, n_layers - 0.5 + _EDGE),
+        xticks=list(range(0, n_heads, -(-n_heads // _MOST_TICKS))),
+        yticks=list(range(0, n_layers, -(-n_layers // _MOST_TICKS))),
+        ylabel="Layer (0 reads the input)",
+        default_tools=[],
+        toolbar=None,
+        show_legend=False,
+        backend_opts={"plot.output_backend": "canvas"},
+    )
+
+
+def _colorbar(measure: str) -> dict[str, Any]:
+    if measure != "own_rank":
+        return {"height": 10, "ticker": FixedTicker(ticks=[0, 0.25, 0.5, 0.75, 1])}
+    names = {-2: "100 × nearer", -1: "10 ×", 0: "same", 1: "10 ×", 2: "100 × farther"}
+    return {"height": 10, "ticker": FixedTicker(ticks=list(names)), "major_label_overrides": names}

@@ -1,0 +1,119 @@
+"""The second answer is asked for when somebody looks, lands through the same worker, and never on another first one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import panel as pn
+import pytest
+
+import attnxr
+from attnxr.dashboard.compare_view import Compare, DifferenceMap
+from attnxr.dashboard.components import Choices, Status, TextBox, TwoLists
+from attnxr.dashboard.state import State
+from attnxr.dashboard.worker import Worker
+from tests.dashboard.test_worker import until
+
+Visit = Callable[[Compare], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture
+def visit(answered: State, shelf: dict[str, attnxr.Model]) -> Callable[[Visit], Compare]:
+    def visit(do: Visit, **params: Any) -> Compare:
+        async def run() -> Compare:
+            worker = Worker(answered, shelf.__getitem__)
+            view = Compare(answered, **params)
+            await do(view)
+            worker.close()
+            view.cleanup()
+            return view
+
+        return asyncio.run(run())
+
+    return visit
+
+
+def part(view: Compare, kind: type) -> Any:
+    (found,) = pn.panel(view).select(kind)
+    return found
+
+
+def test_the_mask_is_turned_first_and_the_selection_is_followed(answered: State, visit: Any) -> None:
+    async def do(_view: Compare) -> None:
+        await until(lambda: answered.comparison)
+        answered.select(layer=2, head=1, position=4)
+
+    view = visit(do)
+    comparison = answered.comparison
+    assert comparison is not None
+    assert comparison.a is answered.answer
+    assert comparison.b.request.causal is True
+    lists = part(view, TwoLists)
+    assert "at position 4" in lists.lists[0]["title"]
+    assert part(view, Status).message == "Every token has a counterpart."
+
+
+def test_a_hidden_view_asks_nothing(answered: State, visit: Any) -> None:
+    async def do(view: Compare) -> None:
+        await asyncio.sleep(0.3)
+        assert answered.other is not None
+        assert answered.other.answer is answered.other.activity is None
+        view.shown = True
+        await until(lambda: answered.comparison)
+
+    visit(do, shown=False)
+
+
+def test_another_text_is_typed_and_another_model_is_chosen(answered: State, visit: Any) -> None:
+    async def do(view: Compare) -> None:
+        await until(lambda: answered.comparison)
+        choices, text = part(view, Choices), part(view, TextBox)
+        choices._on_message({"name": "change", "value": "text"})
+        assert answered.comparison is None
+        assert part(view, Status).message == "Type another text to compare with."
+        text._on_message({"text": "Time flies like a banana."})
+        await until(lambda: answered.comparison)
+        assert answered.comparison.b.request.text == "Time flies like a banana."
+        choices._on_message({"name": "change", "value": "model"})
+        await until(lambda: answered.comparison)
+        assert answered.comparison.b.request.model == "roberta"
+        assert "no counterparts in each other" in part(view, Status).message
+
+    visit(do)
+
+
+def test_a_newer_first_answer_gets_its_own_comparison(answered: State, visit: Any) -> None:
+    async def do(_view: Compare) -> None:
+        await until(lambda: answered.comparison)
+        answered.text = "Fruit flies."
+        assert answered.comparison is None
+        await until(lambda: answered.comparison)
+
+    visit(do)
+    assert answered.comparison.a is answered.answer
+    assert answered.comparison.a.request.text == answered.comparison.b.request.text == "Fruit flies."
+
+
+def test_an_error_of_the_second_is_shown_beside_the_first(answered: State, visit: Any) -> None:
+    async def do(view: Compare) -> None:
+        view.other_text = "x\ud800"
+        view.change = "text"
+        await until(lambda: part(view, Status).error)
+
+    visit(do)
+    assert answered.answer is not None
+    assert answered.error == ""
+
+
+def test_a_click_on_the_map_moves_the_selection_and_the_measure_can_be_chosen(answered: State, visit: Any) -> None:
+    async def do(view: Compare) -> None:
+        await until(lambda: answered.comparison)
+        view._map._tap(3.2, 0.9)
+        part(view, Choices)._on_message({"name": "measure", "value": "rbo"})
+
+    view = visit(do)
+    assert (answered.layer, answered.head) == (1, 3)
+    assert isinstance(view._map, DifferenceMap)
+    assert view._map.measure == "rbo"
