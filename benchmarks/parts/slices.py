@@ -29,7 +29,7 @@ def run(quick: bool) -> Report:
         If a slice is not what brute force in float64 says.
     """
     shape = shapes.SMALL_ROBERTA if quick else shapes.ROBERTA_BASE
-    repeat = 2 if quick else 7
+    repeat = 2 if quick else 11
     hf_model = shapes.roberta(shape)
     model = attnxr.Model(hf_model)
     encodings = shapes.encode(model, shape)
@@ -39,12 +39,26 @@ def run(quick: bool) -> Report:
 
     table = Table(
         f"One slice of the distances, {shape.vocabulary:,} numbers: {shape}",
-        ("metric", "distances()", "first slice", "later: median", "longest", "through dask", ".sel of one token"),
+        (
+            "metric",
+            "distances()",
+            "at a new position",
+            "first",
+            "later: median",
+            "longest",
+            "dask",
+            ".sel of one token",
+        ),
     )
     verdict: dict[str, float] = {}
     for metric in METRICS:
         say(metric)
+        strange = partial(_ask, attnxr.Model(hf_model), encodings, metric)
+        _slice(strange(), (0, 0, 0))  # makes what belongs to no position
+        new = median(seconds(partial(_slice, strange(), (0, 0, position))) for position in range(1, 1 + repeat // 2))
         ask = partial(_ask, model, encodings, metric)
+        for position in range(shape.tokens):
+            _slice(ask(), (0, 0, position))
         _must_be_right(_slice(ask(), chosen[0]), metric, encodings, words, chosen[0])  # and compiles
         made = median(seconds(ask) for _ in range(repeat))
         first = median(seconds(partial(_slice, ask(), at)) for at in chosen[:repeat])
@@ -56,11 +70,12 @@ def run(quick: bool) -> Report:
         one = [seconds(partial(_number, kept, at, token)) for at in chosen]
         verdict |= {f"{metric}, first": 1e3 * first, f"{metric}, later": 1e3 * median(later)}
         table.rows.append(
-            (metric, *map(in_seconds, (made, first, median(later), max(later), median(dask), median(one))))
+            (metric, *map(in_seconds, (made, new, first, median(later), max(later), median(dask), median(one))))
         )
     report = Report([table])
     report.notes.append(
-        "The tables of the model are warm; a first slice is the first of a Dataset that distances() has just made."
+        "At a new position: the first slice that the model was ever asked for at it, for which all of the vocabulary's "
+        "embeddings are read once. First: of a Dataset that distances() has just made."
     )
     report.target("P3", verdict, 1e3 * LIMIT, "ms")
     return report
