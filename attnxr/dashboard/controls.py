@@ -23,11 +23,14 @@ class Controls(Viewer):
     ----------
     state : State
         What to change, and what to follow.
+    beside : Viewer
+        What stands beside the choices, where there is room.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, beside: Viewer) -> None:
         super().__init__()
         self._state = state
+        self._beside = beside
         self._text = TextBox(self._run, text=state.text)
         self._choices = Choices(self._choose)
         state.param.watch(self._show, [*REQUEST, "answer", "layer"])
@@ -84,7 +87,12 @@ class Controls(Viewer):
             self._state.param.update({data["name"]: data["value"]})
 
     def __panel__(self) -> pn.Column:
-        return pn.Column(self._text, self._choices, sizing_mode="stretch_width")
+        parts = [
+            pn.Column(part, styles={"flex": f"{share} 1 {width}px", "min-width": "0"})
+            for part, share, width in ((self._choices, 6, 920), (self._beside, 1, 160))
+        ]
+        row = pn.Row(*parts, styles={"flex-wrap": "wrap", "gap": "0 22px"}, sizing_mode="stretch_width")
+        return pn.Column(self._text, row, sizing_mode="stretch_width")
 
 
 class Progress(Viewer):

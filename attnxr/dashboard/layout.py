@@ -59,7 +59,7 @@ class Dashboard(View):
     def __init__(self, state: State, **params: Any) -> None:
         super().__init__(**params)
         self.state = state
-        self._top = [Controls(state), OpenFile(state), Progress(state)]
+        self._top = [Controls(state, OpenFile(state)), Progress(state)]
         self._strip = TokenStrip(state, dark=self.dark)
         self._maps = [Maps(state, dark=self.dark)]
         self._tables = [NeighborTable(state), SequenceTable(state)]

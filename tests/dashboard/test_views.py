@@ -15,6 +15,7 @@ from attnxr.dashboard import NeighborTable, SequenceTable, TokenStrip
 from attnxr.dashboard.answer import Answer, Request
 from attnxr.dashboard.components import Chips, Choices, Heading, RankTable, Status, TextBox
 from attnxr.dashboard.controls import Controls, Progress
+from attnxr.dashboard.open_view import OpenFile
 from attnxr.dashboard.rows import fidelity, neighbor_table, sequence_table, token_chips
 from attnxr.dashboard.state import Activity, State
 from attnxr.plots import MEASURES
@@ -98,7 +99,7 @@ def test_nothing_of_an_old_answer_stays(answered: State) -> None:
 
 
 def test_controls_change_the_request(state: State) -> None:
-    controls = Controls(state)
+    controls = Controls(state, OpenFile(state))
     part(controls, TextBox)._handle_msg({"text": "Fruit flies."})
     for name, value in (("model", "roberta"), ("metric", "centered_cosine"), ("positional", False)):
         part(controls, Choices)._handle_msg({"name": name, "value": value})
@@ -111,14 +112,14 @@ def field(controls: Controls, name: str) -> dict[str, Any]:
 
 
 def test_choices_show_what_holds(state: State) -> None:
-    controls = Controls(state)
+    controls = Controls(state, OpenFile(state))
     state.param.update(model="roberta", metric="dot", positional=False)
     assert [field(controls, name)["value"] for name in ("model", "metric", "positional")] == ["roberta", "dot", False]
     assert [shown for _, shown in field(controls, "metric")["options"]][:2] == ["Cosine", "Euclidean"]
 
 
 def test_layer_choice_offers_what_the_model_has_and_moves_with_the_selection(answered: State) -> None:
-    controls = Controls(answered)
+    controls = Controls(answered, OpenFile(answered))
     assert field(controls, "layer")["options"] == [[0, "0"], [1, "1"], [2, "2"]]
 
     part(controls, Choices)._handle_msg({"name": "layer", "value": 2})
@@ -129,7 +130,7 @@ def test_layer_choice_offers_what_the_model_has_and_moves_with_the_selection(ans
 
 
 def test_a_page_that_sends_what_is_on_no_list_changes_nothing(answered: State) -> None:
-    choices = part(Controls(answered), Choices)
+    choices = part(Controls(answered, OpenFile(answered)), Choices)
     with pytest.raises(ValueError, match="model"):
         choices._handle_msg({"name": "model", "value": "/etc"})
     choices._handle_msg({"name": "error", "value": "made up"})
