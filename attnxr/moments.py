@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,7 +23,8 @@ from attnxr.question import Question
 Moment = Literal["mean", "covariance", "direction"]
 
 _BATCH = 2048  # vocabulary entries of one head and position that are at hand at once, in the cache
-_PLACES = 32  # positions whose scales are
+_TOGETHER = 4  # entries that are added at once, so that sums are read and written less often
+_PLACES = 128  # positions whose scales are
 
 
 def moment(question: Question, which: Moment) -> NDArray[np.float64]:
@@ -83,19 +85,49 @@ def _covariance(
     rows = block.rows[head]
     s = block.shift[head, places] + centre
     total, b = np.zeros_like(s), np.zeros_like(s)
-    squares = np.zeros((*s.shape, s.shape[1]))
-    for entries, a in _batches(rows):
-        a -= centre
-        total += scale[:, entries] @ a
-        b += np.square(scale[:, entries]) @ a
-        for p, t in enumerate(scale[:, entries]):
-            scaled = a * t[:, None]
-            squares[p] += scaled.T @ scaled
+    features = s.shape[1]
+    upper = np.zeros((len(s), features * (features + 1) // 2))
+    _add_up(np.ascontiguousarray(scale.T), rows, centre, total, b, upper)
+    one, other = np.triu_indices(features)
+    squares = np.empty((*s.shape, features))
+    squares[:, one, other] = squares[:, other, one] = upper
     m = (total + scale.sum(axis=1)[:, None] * s) / len(rows)
     cross = b[:, :, None] * s[:, None]
     weight = np.square(scale).sum(axis=1)[:, None, None]
     squares += cross + cross.transpose(0, 2, 1) + weight * s[:, :, None] * s[:, None]
     return squares / len(rows) - m[:, :, None] * m[:, None]
+
+
+@numba.njit(nogil=True, cache=True)
+def _add_up(scale, rows, centre, total, b, upper):
+    """Add up t a, t² a and t² a aᵀ of all entries, of a symmetric matrix the upper half, for all positions at once.
+
+    What differs from position to position is only the weights, so the products of two features are made once. No BLAS:
+    its own threads and those of the caller would wait for each other.
+    """
+    count, d = rows.shape
+    places = scale.shape[1]
+    a = np.empty((_TOGETHER, d))
+    products = np.empty((_TOGETHER, upper.shape[1]))
+    for start in range(0, count, _TOGETHER):
+        here = min(_TOGETHER, count - start)
+        for v in range(_TOGETHER):
+            i = 0
+            for f in range(d):
+                a[v, f] = rows[start + v, f] - centre[f] if v < here else 0.0
+            for f in range(d):
+                for g in range(f, d):
+                    products[v, i] = a[v, f] * a[v, g]
+                    i += 1
+        for p in range(places):
+            t0, t1 = scale[start, p], scale[min(start + 1, count - 1), p]
+            t2, t3 = scale[min(start + 2, count - 1), p], scale[min(start + 3, count - 1), p]
+            w0, w1, w2, w3 = t0 * t0, t1 * t1, t2 * t2, t3 * t3
+            for f in range(d):
+                total[p, f] += t0 * a[0, f] + t1 * a[1, f] + (t2 * a[2, f] + t3 * a[3, f])
+                b[p, f] += w0 * a[0, f] + w1 * a[1, f] + (w2 * a[2, f] + w3 * a[3, f])
+            for i in range(upper.shape[1]):
+                upper[p, i] += w0 * products[0, i] + w1 * products[1, i] + (w2 * products[2, i] + w3 * products[3, i])
 
 
 def _direction(
@@ -108,7 +140,8 @@ def _direction(
         for p, t in enumerate(scale[:, entries]):
             u = (a + shift[p]) * t[:, None] + offset
             norm = np.sqrt(np.einsum("vf,vf->v", u, u))
-            total[p] += np.divide(1, norm, out=np.zeros_like(norm), where=norm > 0) @ u
+            weight = np.divide(1, norm, out=np.zeros_like(norm), where=norm > 0)
+            total[p] += np.einsum("v,vf->f", weight, u)
     return total / len(rows)
 
 
