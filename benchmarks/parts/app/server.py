@@ -59,7 +59,7 @@ def serve(*options: str) -> Iterator[Server]:
             yield Server(f"http://127.0.0.1:{port}/app", psutil.Process(process.pid))
         finally:
             os.killpg(process.pid, signal.SIGTERM)
-            process.wait(30)
+            process.wait(60)
 
 
 def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:

@@ -38,8 +38,11 @@ class WireVisitor:
         self._socket: WebSocketClientConnection = await websocket_connect(
             f"ws{address.removeprefix('http')}/ws", subprotocols=["bokeh", token[1]], max_message_size=_LARGEST
         )
+        self._greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._document: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._listener = asyncio.create_task(self._listen())
+        async with asyncio.timeout(60):
+            await self._greeted  # the server hangs up on whoever speaks before it has said that it is ready
         await self._send("PULL-DOC-REQ", {})
         parts = [(each["id"], _attributes(_attributes(each).get("data"))) for each in _objects(await self._document)]
         (self._chips,) = (part for part, has in parts if has.get("caption") == "Tokens of the text")
@@ -49,8 +52,8 @@ class WireVisitor:
 
     async def leave(self) -> None:
         """Close the page."""
+        self._listener.cancel()
         self._socket.close()
-        await self._listener
 
     async def choose_another(self, tokens: int) -> None:
         """Click the next token, of so many."""
@@ -91,6 +94,8 @@ class WireVisitor:
                 await self._socket.read_message()
             if header["msgtype"] == "PATCH-DOC":
                 self.patched.append((time.perf_counter(), str(content)))
+            elif header["msgtype"] == "ACK":
+                self._greeted.set_result(None)
             elif header["msgtype"] == "PULL-DOC-REPLY":
                 self._document.set_result(json.loads(content or ""))
 
