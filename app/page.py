@@ -11,6 +11,8 @@ from panel.util import edit_readonly
 from served import SHELF
 
 from attnxr.dashboard import Dashboard, State, Worker
+from attnxr.dashboard.components import Keys
+from attnxr.dashboard.history import History
 from attnxr.dashboard.patch import in_one_patch
 
 _TAGLINE = "What did each attention head write, and which words of the vocabulary is that nearest to?"
@@ -21,6 +23,9 @@ _THEME = {
 }
 _BAR = {
     ".MuiToolbar-root": {"minHeight": "46px !important", "gap": "18px"},
+    # It has no name for screen readers; the page says itself what it is doing. (No "busy_indicator" is no option: None
+    # does not reach the browser.)
+    ".MuiLinearProgress-root": {"display": "none"},
     ".title": {"fontSize": "1.3rem", "fontWeight": 600},
 }
 
@@ -36,14 +41,16 @@ class Session:
 
     def __init__(self, models: Sequence[str]) -> None:
         state = State(models)
+        # Before there is a worker: nothing is computed yet, so that nothing is computed in vain.
+        history = History(state, pn.state.location.search if pn.state.location else "")
         self._worker = Worker(state, SHELF)
         self._dashboard = Dashboard(state)
         # "?theme=dark" in the address is known here at once; the page itself tells of later changes.
-        self._dashboard.rank_map.dark = pn.config.theme == "dark"
+        self._dashboard.dark = pn.config.theme == "dark"
         self.page = pmui.Page(
             title="attnxr",
             header=[pmui.Typography(_TAGLINE, sx={"fontSize": "0.9rem", "color": "white", "opacity": 0.9})],
-            main=[self._dashboard],
+            main=[self._dashboard, history.part, Keys(lambda steps: state.move(**steps))],
             sx=_BAR,
             theme_config=_THEME,
         )
@@ -56,9 +63,9 @@ class Session:
         pn.state.on_session_destroyed(self._close)
 
     def _follow_theme(self, event: param.parameterized.Event) -> None:
-        in_one_patch(lambda: setattr(self._dashboard.rank_map, "dark", event.new))
+        in_one_patch(lambda: setattr(self._dashboard, "dark", event.new))
 
     def _close(self, _context: object) -> None:
         self._worker.close()
         # A Page does not clean up the plots inside it.
-        self._dashboard.rank_map.cleanup()
+        self._dashboard.cleanup()

@@ -14,6 +14,8 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parent.parent
 PATHS = sorted((ROOT / "examples").glob("*.ipynb"))
 NOISE_OR_SIGNAL = ROOT / "examples" / "noise_or_signal.ipynb"
+EXPLORE = ROOT / "examples" / "explore.ipynb"
+LIVE = "application/vnd.holoviews_exec.v0+json"
 MODEL = 'MODEL = "minilm"'
 
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -78,3 +80,16 @@ def test_runs_with_a_roberta_by_one_changed_line(roberta_folder: Path) -> None:
     assert right is not None
     assert from_2 is not None
     assert float(right[1]) == float(from_2[1]) == 100  # a RoBERTa's positions do start at 2
+
+
+def test_a_notebook_of_views_runs_and_has_pictures_in_their_places() -> None:
+    committed = nbformat.read(EXPLORE, as_version=4)
+    again = run(nbformat.read(EXPLORE, as_version=4))
+    check(again)
+    for before, after in zip(outputs(committed), outputs(again), strict=True):
+        after = [each for each in after if "text/plain" in each.get("data", {})]  # scripts have nothing to see
+        views = [LIVE in each.data for each in after]
+        assert ["image/png" in each.data for each in before] == views
+        if not any(views):
+            np.testing.assert_allclose(numbers(printed(after)), numbers(printed(before)), rtol=0.02, atol=0.6)
+    assert sum("image/png" in one.get("data", {}) for each in outputs(committed) for one in each) == 3

@@ -1,18 +1,24 @@
 """The dashboard: linked views over one State, for a notebook or a served page."""
 
+from attnxr.dashboard.attention_view import AttentionMatrix
+from attnxr.dashboard.given import state_of
 from attnxr.dashboard.layout import Dashboard, explore
-from attnxr.dashboard.rank_view import RankMap
+from attnxr.dashboard.map_views import HeadMap, Maps, PositionMap
 from attnxr.dashboard.state import State
 from attnxr.dashboard.views import NeighborTable, SequenceTable, TokenStrip
 from attnxr.dashboard.worker import Worker
 
 __all__ = [
+    "AttentionMatrix",
     "Dashboard",
+    "HeadMap",
+    "Maps",
     "NeighborTable",
-    "RankMap",
+    "PositionMap",
     "SequenceTable",
     "State",
     "TokenStrip",
     "Worker",
     "explore",
+    "state_of",
 ]

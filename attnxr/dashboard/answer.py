@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from weakref import WeakKeyDictionary
 
@@ -34,12 +34,36 @@ class Request:
         How distance is measured.
     positional : bool
         Whether the vocabulary is encoded with the positional embedding of the position it is compared at.
+    causal : bool, optional
+        Whether tokens see only those before them; None is the model's own way.
     """
 
     text: str
     model: str
     metric: Metric
     positional: bool
+    causal: bool | None = None
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """What is computed of an answer only when a view that is on screen asks for it.
+
+    Parameters
+    ----------
+    kind : str
+        Which of `attnxr.dashboard.aspects.KINDS`.
+    layer, head, position : int, optional
+        Of which layer, head and token, as indices, where it depends on them.
+    method : str, optional
+        How it is computed, where there are several ways.
+    """
+
+    kind: str
+    layer: int | None = None
+    head: int | None = None
+    position: int | None = None
+    method: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +75,17 @@ class Answer:
     request : Request
         What was asked.
     encodings, neighbors : xarray.Dataset
-        What ``model.encode`` and ``model.neighbors`` returned, without the attention weights.
+        What ``model.encode`` and ``model.neighbors`` returned.
     sequence : xarray.Dataset
         What `nearest_positions` returned.
     vocab_size : int
         Number of entries in the model's vocabulary.
     checks : xarray.Dataset
         What ``model.verify`` returned.
+    aspects : dict
+        What has been computed of it since, by `Aspect`. All who look at this answer share it.
+    refusals : dict
+        Why an `Aspect` cannot be had of it.
     """
 
     request: Request
@@ -66,6 +94,13 @@ class Answer:
     sequence: xr.Dataset
     vocab_size: int
     checks: xr.Dataset
+    aspects: dict[Aspect, xr.Dataset] = field(default_factory=dict, repr=False)
+    refusals: dict[Aspect, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many of each there are to select from: ``layer``, ``head`` and ``position``."""
+        return {"layer": self.n_layers, "head": self.n_heads, "position": self.n_positions}
 
     @property
     def n_layers(self) -> int:
@@ -96,7 +131,7 @@ def answer(request: Request, load: Callable[[str], Model], report: Report, previ
         Told what is being done, and what fraction of it is done where that is known. It may raise, which
         ends the work.
     previous : Answer, optional
-        An earlier answer; its encodings serve again where text and model are the same.
+        An earlier answer; its encodings serve again where text, mask and model are the same.
 
     Returns
     -------
@@ -105,12 +140,11 @@ def answer(request: Request, load: Callable[[str], Model], report: Report, previ
     """
     report(f"Loading {request.model}", None)
     model = load(request.model)
-    if previous is not None and _same_encodings(previous.request, request):
+    if previous is not None and _same_encodings(previous, request, model):
         encodings = previous.encodings
     else:
         report("Running the model", None)
-        # The weights are the largest part of it, (n, n) for every head, and no view shows them.
-        encodings = model.encode(request.text, truncate=True).drop_vars("attention")
+        encodings = model.encode(request.text, truncate=True, causal=request.causal)
     report("Searching the vocabulary", 0.0)
     neighbors = model.neighbors(
         encodings,
@@ -182,5 +216,7 @@ class _Checks:
 _CHECKS = _Checks()
 
 
-def _same_encodings(one: Request, other: Request) -> bool:
-    return (one.text, one.model) == (other.text, other.model)
+def _same_encodings(previous: Answer, request: Request, model: Model) -> bool:
+    asked = (request.text, request.model, request.causal, model.fingerprint)
+    earlier = previous.request
+    return asked == (earlier.text, earlier.model, earlier.causal, previous.encodings.attrs["fingerprint"])

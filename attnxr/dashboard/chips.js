@@ -1,7 +1,12 @@
 const FIRST_WAIT = 14
 
 export function render({ model }) {
+  const box = document.createElement("div")
+  const key = document.createElement("div")
   const strip = document.createElement("div")
+  key.className = "key"
+  box.append(key, strip)
+  let items = []
   strip.className = "chips"
   strip.setAttribute("role", "group")
 
@@ -22,23 +27,52 @@ export function render({ model }) {
     shape.style.width = `${width}px`
     return shape
   }
+  const paint = () => {
+    const paints = JSON.parse(model.paint)
+    for (const chip of strip.querySelectorAll("button")) {
+      const [color, ink, note] = paints[chip.dataset.index] ?? [null, null, ""]
+      const { title } = items[chip.dataset.index]
+      chip.classList.toggle("painted", color !== null)
+      chip.style.setProperty("--color", color)
+      chip.style.setProperty("--on-color", ink)
+      chip.title = note ? `${title} · ${note}` : title
+    }
+  }
+  const drawKey = () => {
+    const { label, steps = [] } = JSON.parse(model.key)
+    const name = document.createElement("span")
+    name.textContent = label ?? ""
+    const swatches = steps.map(([color, ink, meaning]) => {
+      const swatch = document.createElement("span")
+      swatch.className = "swatch"
+      swatch.style.background = color
+      swatch.style.color = ink
+      swatch.textContent = meaning
+      return swatch
+    })
+    key.replaceChildren(name, ...swatches)
+  }
   const press = () => {
     for (const button of strip.querySelectorAll("[aria-pressed=true]")) button.ariaPressed = "false"
     const chosen = strip.children[model.chosen]
     if (chosen?.dataset.index === undefined) return
     chosen.ariaPressed = "true"
+    // Who moves by keys from a chip moves on from the next one.
+    if (strip.contains(strip.getRootNode().activeElement)) chosen.focus({ preventScroll: true })
     // Within the strip only: scrollIntoView would move the page.
-    const above = chosen.offsetTop - strip.offsetTop
+    const above = chosen.offsetTop
     if (above < strip.scrollTop || above + chosen.offsetHeight > strip.scrollTop + strip.clientHeight) {
       strip.scrollTop = above - strip.clientHeight / 2
     }
   }
   const draw = () => {
+    items = JSON.parse(model.items)
     strip.setAttribute("aria-label", model.caption)
-    strip.classList.toggle("waiting", model.items.length === 0)
-    if (model.items.length > 0) {
-      strip.replaceChildren(...model.items.map(chip))
+    strip.classList.toggle("waiting", items.length === 0)
+    if (items.length > 0) {
+      strip.replaceChildren(...items.map(chip))
       for (const button of strip.children) button.ariaPressed = "false"
+      paint()
       press()
     } else {
       // Blank shapes of the same sizes stand in, so that nothing below moves.
@@ -52,7 +86,10 @@ export function render({ model }) {
     if (index !== undefined) model.send_msg({ index: Number(index) })
   })
   model.on("items", draw)
+  model.on("paint", paint)
+  model.on("key", drawKey)
   model.on("chosen", press)
+  drawKey()
   draw()
-  return strip
+  return box
 }

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import param
-from panel.custom import JSComponent
+from panel.custom import Children, JSComponent
 
 from attnxr.dashboard.patch import in_one_patch
 
 _HERE = Path(__file__).parent
 _STYLE = (_HERE / "style.css").read_text(encoding="utf-8")
+
+
+class Packed(param.Parameter):
+    """Lists or dicts that travel as JSON text, since Bokeh would walk through every entry of theirs, twice."""
 
 
 class _Part(JSComponent):
@@ -30,6 +35,19 @@ class _Part(JSComponent):
         super().__init__(sizing_mode="stretch_width", **params)
         self._on_message = on_message
 
+    @property
+    def _linked_properties(self) -> tuple[str, ...]:
+        # No property is changed in the browser. If Panel listened for that, it would hear every change made here, and
+        # make it again: two fifths of what a click costs.
+        return ()
+
+    def _process_param_change(self, params: dict[str, Any]) -> dict[str, Any]:
+        properties = super()._process_param_change(params)
+        for name in properties:
+            if name in self.param and isinstance(self.param[name], Packed):
+                properties[name] = json.dumps(properties[name], ensure_ascii=False)
+        return properties
+
     def _handle_msg(self, data: Any) -> None:
         if self._on_message is not None:
             in_one_patch(partial(self._on_message, data))
@@ -41,6 +59,7 @@ class Heading(_Part):
     title = param.String()
     detail = param.String()
     help = param.String()
+    live = param.Boolean(default=False, doc="Whether screen readers say what is shown whenever it changes.")
 
     _esm = _HERE / "heading.js"
 
@@ -68,12 +87,15 @@ class Choices(_Part):
 class Status(_Part):
     """One line on what is going on or was found, in its corner how it was checked; then errors and notices.
 
+    What is going on may have a button that calls it off, which sends ``{"cancel": True}``.
+
     Of a check there are ``passed``, ``lead`` (its outcome in words), ``figures`` (text and whether it is within what is
     allowed) and ``help``, a list of paragraphs. Without any the corner is empty.
     """
 
     message = param.String()
     busy = param.Boolean()
+    cancellable = param.Boolean()
     fraction = param.Number(default=None, allow_None=True)
     error = param.String()
     notices = param.List(item_type=str)
@@ -83,19 +105,26 @@ class Status(_Part):
 
 
 class Chips(_Part):
-    """A row of chips that wraps; sends ``{"index": …}`` when one is pressed. Without items it waits."""
+    """A row of chips that wraps; sends ``{"index": …}`` when one is pressed. Without items it waits.
 
-    items = param.List(item_type=dict)
+    ``paint`` has colour, ink and a note for each chip, or is empty: then none is coloured. ``key`` says what the
+    colours mean: ``label``, and ``steps`` of (colour, ink, what it stands for).
+    """
+
+    items = Packed([])
+    paint = Packed([])
+    key = Packed({})
     chosen = param.Integer(default=-1)
     caption = param.String()
 
     _esm = _HERE / "chips.js"
+    _stylesheets = [_STYLE, (_HERE / "chips.css").read_text(encoding="utf-8")]  # noqa: RUF012
 
 
 class RankTable(_Part):
     """A table of ranks by heads; sends ``{"head": …}`` when a column is chosen. Without a table it waits."""
 
-    table = param.Dict(default={})
+    table = Packed({})
     head = param.Integer(default=-1)
     caption = param.String()
     expected_rows = param.Integer(default=0)
@@ -103,3 +132,37 @@ class RankTable(_Part):
     legend = param.List(item_type=list)
 
     _esm = _HERE / "rank_table.js"
+
+
+class Tabs(_Part):
+    """Views of which one is open; sends ``{"name": …}`` when another one is chosen."""
+
+    names = param.List(item_type=str)
+    views = Children()
+    open = param.String()
+    caption = param.String()
+
+    _esm = _HERE / "tabs.js"
+    _stylesheets = [_STYLE, (_HERE / "tabs.css").read_text(encoding="utf-8")]  # noqa: RUF012
+
+
+class AddressBar(_Part):
+    """Keeps the page's address; sends ``{"query": …}`` when the visitor goes back or forward.
+
+    Nothing to see. Each new query makes an entry in the browser's history, except the first one. Of the address only
+    the parts called `names` change.
+    """
+
+    query = param.String(default=None, allow_None=True)
+    names = param.List(item_type=str)
+
+    _esm = _HERE / "address_bar.js"
+
+
+class Keys(_Part):
+    """Listens to the arrow keys; sends ``{"position": …, "layer": …, "head": …}``, each a number of steps.
+
+    One line says so. Where arrows mean something already, in a text box, a list or a tab, they keep their meaning.
+    """
+
+    _esm = _HERE / "keys.js"

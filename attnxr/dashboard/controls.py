@@ -10,7 +10,7 @@ from panel.viewable import Viewer
 from attnxr.dashboard.answer import Answer
 from attnxr.dashboard.components import Choices, Status, TextBox
 from attnxr.dashboard.rows import fidelity
-from attnxr.dashboard.state import METRICS, REQUEST, State
+from attnxr.dashboard.state import MASKS, METRICS, REQUEST, State
 
 
 class Controls(Viewer):
@@ -38,6 +38,7 @@ class Controls(Viewer):
         self._choices.fields = [
             self._field("model", "Model", {name: name for name in state.param["model"].objects}),
             self._field("metric", "Distance", METRICS),
+            self._field("causal", "Causal mask", MASKS),
             self._field("layer", "Layer", layers),
             self._field("positional", "Positional embedding in the vocabulary"),
         ]
@@ -82,19 +83,26 @@ class Progress(Viewer):
     def __init__(self, state: State) -> None:
         super().__init__()
         self._state = state
-        self._status = Status()
-        state.param.watch(self._show, ["answer", "activity", "error"])
+        self._status = Status(lambda _data: state.cancel())
+        state.param.watch(self._show, ["answer", "activity", "error", "cancelled", "background", "notices"])
         self._show()
 
     def _show(self, *_events: object) -> None:
-        answer, activity = self._state.answer, self._state.activity
-        message = activity.message + " …" if activity else summary(answer) if answer else ""
+        answer = self._state.answer
+        activity = self._state.activity or self._state.background
+        if activity:
+            message = activity.message + " …"
+        elif self._state.cancelled:
+            message = "Cancelled. Run asks again."
+        else:
+            message = summary(answer) if answer else ""
         self._status.param.update(
             message=message,
             busy=activity is not None,
+            cancellable=self._state.activity is not None,
             fraction=activity.fraction if activity else None,
             error=self._state.error,
-            notices=notices(answer) if answer else [],
+            notices=[*self._state.notices, *(notices(answer) if answer else [])],
             check=fidelity(answer.checks) if answer else {},
         )
 

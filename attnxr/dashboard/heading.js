@@ -6,6 +6,7 @@ export function render({ model }) {
   const help = document.createElement("p")
   line.className = "line"
   detail.className = "detail"
+  if (model.live) detail.setAttribute("aria-live", "polite")
   line.append(title, detail)
   box.append(line, help)
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import panel as pn
+import param
 from panel.viewable import Viewer
 
-from attnxr.dashboard.answer import answer
+from attnxr.dashboard.attention_view import AttentionMatrix
+from attnxr.dashboard.cache import ANSWERS
 from attnxr.dashboard.controls import Controls, Progress
-from attnxr.dashboard.rank_view import RankMap
+from attnxr.dashboard.map_views import Maps
 from attnxr.dashboard.state import State
+from attnxr.dashboard.tabs import Panels
+from attnxr.dashboard.view import View
 from attnxr.dashboard.views import NeighborTable, SequenceTable, TokenStrip
 from attnxr.dashboard.worker import Worker
 from attnxr.model import Model, load_model
@@ -20,30 +27,58 @@ _CARD = {
 }
 
 
-class Dashboard(Viewer):
+# The tabs, in order. Each view takes the State first, and ``dark`` and ``shown`` by name.
+PANELS: dict[str, Callable[..., View]] = {
+    "Attention": AttentionMatrix,
+}
+
+# Beside each other where there is room for their widths, else below: from about 1,900 pixels all three, from about
+# 1,300 the first two.
+_MAPS = {"flex": "1 1 330px", "min-width": "0"}
+_TABLES = {"flex": "4 1 920px", "min-width": "0"}
+_PANELS = {"flex": "5 1 580px", "min-width": "0"}
+
+
+class Dashboard(View):
     """The instrument: one State, and every view of it.
 
     Parameters
     ----------
     state : State
         What the views follow.
+    **params
+        Starting values of the parameters.
     """
 
-    def __init__(self, state: State) -> None:
-        super().__init__()
+    def __init__(self, state: State, **params: Any) -> None:
+        super().__init__(**params)
         self.state = state
-        self.rank_map = RankMap(state)
         self._top = [Controls(state), Progress(state)]
-        self._strip = TokenStrip(state)
+        self._strip = TokenStrip(state, dark=self.dark)
+        self._maps = [Maps(state, dark=self.dark)]
         self._tables = [NeighborTable(state), SequenceTable(state)]
+        self._panels = Panels(state, PANELS, dark=self.dark)
+
+    def cleanup(self) -> None:
+        """Clean up every view."""
+        for view in (*self._maps, self._panels):
+            view.cleanup()
+
+    @param.depends("dark", watch=True)
+    def _recolor(self) -> None:
+        for view in (self._strip, *self._maps, self._panels):
+            view.dark = self.dark
 
     def __panel__(self) -> pn.Column:
-        tables = pn.Column(*(_card(table) for table in self._tables), styles={"flex": "8 1 640px", "min-width": "0"})
-        ranks = pn.Column(_card(self.rank_map), styles={"flex": "1 1 350px", "min-width": "0"})
+        groups = [
+            pn.Column(*map(_card, self._maps), styles=_MAPS),
+            pn.Column(*map(_card, self._tables), styles=_TABLES),
+            pn.Column(_card(self._panels), styles=_PANELS),
+        ]
         return pn.Column(
             _card(*self._top),
             _card(self._strip),
-            pn.FlexBox(ranks, tables, align_items="flex-start", gap="0 12px", sizing_mode="stretch_width"),
+            pn.FlexBox(*groups, align_items="flex-start", gap="0 12px", sizing_mode="stretch_width"),
             margin=(14, 20),
             sizing_mode="stretch_width",
         )
@@ -75,6 +110,6 @@ def explore(text: str, model: str | Model = "minilm") -> Dashboard:
     """
     loaded = load_model(model) if isinstance(model, str) else model
     state = State([loaded.name], text=text)
-    state.land(answer(state.request, lambda _name: loaded, report=lambda _message, _fraction: None))
+    state.land(ANSWERS(state.request, lambda _name: loaded, report=lambda _message, _fraction: None))
     Worker(state, lambda _name: loaded)
     return Dashboard(state)

@@ -91,7 +91,7 @@ export function render({ model }) {
     show()
   }
   const draw = () => {
-    const { heads: count, own, cells } = model.table
+    const { heads: count, own, cells } = JSON.parse(model.table)
     const waiting = count === undefined
     const wanted = waiting ? heads || FIRST_HEADS : count
     if (wanted !== heads) {

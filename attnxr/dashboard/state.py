@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 import param
 import xarray as xr
 
-from attnxr.dashboard.answer import Answer, Request
+from attnxr.dashboard.answer import Answer, Aspect, Request
+from attnxr.plots import MEASURES
 
 START_TEXT = "Time flies like an arrow. Fruit flies like a banana."
 
@@ -21,7 +22,9 @@ METRICS = {
     "Centred cosine": "centered_cosine",
 }
 
-REQUEST = ("text", "model", "metric", "positional")
+MASKS = {"as the model has it": None, "off": False, "on": True}
+
+REQUEST = ("text", "model", "metric", "positional", "causal")
 
 
 @dataclass(frozen=True)
@@ -69,25 +72,47 @@ class State(param.Parameterized):
         doc="Whether each vocabulary entry is encoded as if it stood at the chosen token's position, or without "
         "any position.",
     )
+    causal: Any = param.Selector(
+        default=None,
+        objects=MASKS,
+        doc="On: each token sees only itself and those before it. Off: where the model's own mask lets a token see "
+        "another one, that one sees it too. Models that make their mask by themselves have only their own.",
+    )
 
     layer = param.Integer(default=0, bounds=(0, None), doc="The layer whose heads are shown.")
     head = param.Integer(default=0, bounds=(0, None), doc="Index of the chosen head.")
     position = param.Integer(default=0, bounds=(0, None), doc="Index of the chosen token.")
 
+    measure: Any = param.Selector(
+        default="own_rank",
+        objects={measure.label: name for name, measure in MEASURES.items()},
+        doc="Which number colours the tokens and the maps of layers.",
+    )
+    panel = param.String(default="", doc="Name of the open tab; the first one is open where there is no such tab.")
+
     answer = param.ClassSelector(class_=Answer, doc="The answer to the request, once there is one.")
     activity = param.ClassSelector(class_=Activity, doc="What is being done about the request.")
     error = param.String(doc="Why there is no answer, where there will be none.")
+    cancelled = param.Boolean(default=False, doc="Whether the visitor has called the request off.")
+
+    notices = param.List(default=[], item_type=str, doc="What to tell of the page's address.")
+
+    wanted = param.List(default=[], item_type=Aspect, doc="What the views that are shown need of the answer.")
+    background = param.ClassSelector(class_=Activity, doc="What is being done about what is wanted.")
+    arrived = param.Integer(default=0, doc="Goes up when something that was wanted has arrived, or cannot be had.")
 
     def __init__(self, models: Sequence[str], **params: object) -> None:
         super().__init__(**params)
         self.param["model"].objects = list(models)
         self.model = models[0]
         self.last: Answer | None = None  # not for display: the answer that the selection was made in
+        self._wants: dict[Hashable, Aspect] = {}
+        self._planned: tuple[Request, Mapping[str, int]] | None = None
 
     @property
     def request(self) -> Request:
         """What is asked at this moment."""
-        return Request(self.text, self.model, self.metric, self.positional)
+        return Request(self.text, self.model, self.metric, self.positional, self.causal)
 
     def select(self, *, layer: int | None = None, head: int | None = None, position: int | None = None) -> None:
         """Move the selection; what is not there to be selected is left as it was.
@@ -101,14 +126,40 @@ class State(param.Parameterized):
         """
         if self.answer is None:
             return
-        wanted = {
-            "layer": (layer, self.answer.n_layers),
-            "head": (head, self.answer.n_heads),
-            "position": (position, self.answer.n_positions),
-        }
+        sizes = self.answer.sizes
+        wanted = {"layer": layer, "head": head, "position": position}
         self.param.update(
-            {name: value for name, (value, size) in wanted.items() if value is not None and 0 <= value < size}
+            {name: value for name, value in wanted.items() if value is not None and 0 <= value < sizes[name]}
         )
+
+    def go_to(self, inputs: Mapping[str, Any], selection: Mapping[str, int]) -> None:
+        """Change inputs and selection together; the selection is made as soon as there is an answer to select in.
+
+        Parameters
+        ----------
+        inputs : mapping
+            New values of parameters.
+        selection : mapping
+            ``layer``, ``head`` and ``position`` to choose; what is left out is as on a new page.
+        """
+        asked = Request(*(inputs.get(name, getattr(self, name)) for name in REQUEST))
+        self._planned = asked, selection
+        if self.answer is not None and asked == self.answer.request:
+            self.param.update(**inputs, **self._selection_in(self.answer))
+        else:
+            self.param.update(**inputs)
+
+    def move(self, *, layer: int = 0, head: int = 0, position: int = 0) -> None:
+        """Move the selection by steps, as far as there is something to select.
+
+        Parameters
+        ----------
+        layer, head, position : int
+            How far to move it, and which way.
+        """
+        if self.answer is not None:
+            sizes, steps = self.answer.sizes, {"layer": layer, "head": head, "position": position}
+            self.select(**{name: min(max(getattr(self, name) + by, 0), sizes[name] - 1) for name, by in steps.items()})
 
     def land(self, answer: Answer) -> None:
         """Show an answer, unless another request has been made since.
@@ -124,9 +175,7 @@ class State(param.Parameterized):
             answer=answer,
             activity=None,
             error="",
-            layer=min(self.layer, answer.n_layers - 1),
-            head=min(self.head, answer.n_heads - 1),
-            position=self._position_in(answer),
+            **self._selection_in(answer),
         )
         self.last = answer
 
@@ -143,11 +192,82 @@ class State(param.Parameterized):
         if request == self.request:
             self.param.update(answer=None, activity=None, error=message)
 
+    def cancel(self) -> None:
+        """Call the request off, if it is being worked on; the inputs stay as they are."""
+        if self.activity is not None:
+            self.param.update(answer=None, activity=None, error="", cancelled=True)
+
+    def want(self, view: Hashable, aspect: Aspect | None) -> None:
+        """Say what a view that is shown needs of the answer, in place of what it needed before.
+
+        Parameters
+        ----------
+        view : hashable
+            The view's name for this need.
+        aspect : Aspect, optional
+            What it needs; None where it needs nothing, such as when it is hidden.
+        """
+        self._wants.pop(view, None)
+        if aspect is not None:
+            self._wants[view] = aspect
+        self.wanted = list(dict.fromkeys(self._wants.values()))
+
+    def aspect(self, aspect: Aspect) -> xr.Dataset | None:
+        """What has been computed of the answer that is shown; None where it has not (yet).
+
+        Compare with None: a Dataset without data variables counts as false.
+        """
+        return None if self.answer is None else self.answer.aspects.get(aspect)
+
+    def refusal(self, aspect: Aspect) -> str:
+        """Why an aspect of the answer that is shown cannot be had; empty where nothing speaks against it."""
+        return "" if self.answer is None else self.answer.refusals.get(aspect, "")
+
+    def land_aspect(self, answer: Answer, aspect: Aspect, outcome: xr.Dataset | str) -> None:
+        """Keep what was computed of an answer, and tell the views if it is the one that is shown.
+
+        Parameters
+        ----------
+        answer : Answer
+            Of which it was computed.
+        aspect : Aspect
+            What was wanted.
+        outcome : xarray.Dataset or str
+            What was computed, or why it cannot be had.
+        """
+        if isinstance(outcome, str):
+            answer.refusals[aspect] = outcome
+        else:
+            answer.aspects[aspect] = outcome
+        if answer is self.answer:
+            self.arrived += 1
+
     # A watching dependency runs before ordinary watchers do: before any view hears of a changed input, the
     # answer to the old one is gone.
     @param.depends(*REQUEST, watch=True)
     def _forget(self) -> None:
-        self.param.update(answer=None, error="")
+        self.param.update(answer=None, error="", cancelled=False)
+
+    def _selection_in(self, answer: Answer) -> dict[str, int]:
+        """What to select in an answer: what was planned, as far as it is there, else what was selected before."""
+        planned, self._planned = self._planned, None
+        if planned is None or planned[0] != answer.request:
+            return {
+                "layer": min(self.layer, answer.n_layers - 1),
+                "head": min(self.head, answer.n_heads - 1),
+                "position": self._position_in(answer),
+            }
+        found = {"layer": 0, "head": 0, "position": first_word(answer.encodings)}
+        for name, value in planned[1].items():
+            size = answer.sizes[name]
+            if 0 <= value < size:
+                found[name] = value
+            else:
+                self.notices = [
+                    *self.notices,
+                    f"The address asks for {name} {value}; there are {name}s 0 to {size - 1}.",
+                ]
+        return found
 
     def _position_in(self, answer: Answer) -> int:
         """Where the selected token is now: the same place in the same text, else the first word."""

@@ -3,6 +3,7 @@ export function render({ model }) {
   const line = document.createElement("div")
   const message = document.createElement("span")
   const bar = document.createElement("progress")
+  const cancel = document.createElement("button")
   const error = document.createElement("div")
   const notices = document.createElement("ul")
   const check = document.createElement("details")
@@ -14,6 +15,9 @@ export function render({ model }) {
   message.setAttribute("role", "status")
   bar.max = 1
   bar.setAttribute("aria-label", "Progress")
+  cancel.type = "button"
+  cancel.className = "cancel"
+  cancel.textContent = "Cancel"
   error.className = "error"
   error.setAttribute("role", "alert")
   notices.className = "notices"
@@ -21,7 +25,7 @@ export function render({ model }) {
   help.className = "help"
   help.tabIndex = -1 // so that a click on it takes the focus nowhere else
   check.append(figures, help)
-  line.append(bar, message, check)
+  line.append(bar, message, cancel, check)
   box.append(line, error, notices)
 
   const make = (tag, text, kind = "") => {
@@ -35,6 +39,7 @@ export function render({ model }) {
     if (fraction === null) bar.removeAttribute("value")
     else bar.value = fraction
     line.ariaBusy = String(busy)
+    cancel.hidden = !model.cancellable
     message.textContent = message.title = model.message
     error.textContent = model.error
     error.hidden = model.error === ""
@@ -57,9 +62,10 @@ export function render({ model }) {
   check.addEventListener("focusout", (event) => {
     if (!check.contains(event.relatedTarget)) check.open = false
   })
+  cancel.addEventListener("click", () => model.send_msg({ cancel: true }))
   model.on("check", drawCheck)
   drawCheck()
-  for (const name of ["message", "busy", "fraction", "error", "notices"]) model.on(name, draw)
+  for (const name of ["message", "busy", "cancellable", "fraction", "error", "notices"]) model.on(name, draw)
   draw()
   return box
 }

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import panel as pn
-from panel.viewable import Viewer
+import param
+import xarray as xr
 
 from attnxr.dashboard.answer import N_NEIGHBORS, N_SEQUENCE, Answer
 from attnxr.dashboard.components import Chips, Heading, RankTable
+from attnxr.dashboard.measured import FOLLOWED, token_paint
 from attnxr.dashboard.rows import neighbor_table, sequence_table, token_chips, token_label
 from attnxr.dashboard.state import State
+from attnxr.dashboard.view import View
 
 _NEIGHBOR_LEGEND = [
     ["own", "flies", "the token itself"],
@@ -24,56 +27,71 @@ _SEQUENCE_LEGEND = [
 ]
 
 
-class TokenStrip(Viewer):
-    """The text's tokens; a click chooses one.
+class TokenStrip(View):
+    """The text's tokens, coloured by the chosen measure at the chosen layer and head; a click chooses one.
 
     Parameters
     ----------
-    state : State
-        What to follow, and where a click goes.
+    given : State or xarray.Dataset
+        What to follow, and where a click goes; or what ``model.encode`` or ``model.neighbors`` returned.
+    **params
+        Starting values of the parameters.
     """
 
-    def __init__(self, state: State) -> None:
-        super().__init__()
-        self._state = state
+    needs = ()
+
+    def __init__(self, given: State | xr.Dataset, **params: Any) -> None:
+        super().__init__(**params)
+        state = self._state = self._take(given)
         self._heading = Heading(
             title="Tokens",
             help="The pieces the model reads. Pieces that touch belong to one word; pale ones are the model's own.",
+            live=True,
         )
         self._chips = Chips(lambda data: state.select(position=data["index"]), caption="Tokens of the text")
         state.param.watch(self._draw, "answer")
-        state.param.watch(self._choose, ["answer", "position"])
+        state.param.watch(self._paint, ["answer", "layer", "head", *FOLLOWED])
+        state.param.watch(self._choose, ["answer", "layer", "head", "position"])
         self._draw()
+        self._paint()
         self._choose()
 
     def _draw(self, *_events: object) -> None:
         answer = self._state.answer
         self._chips.items = [] if answer is None else token_chips(answer.encodings)
 
+    @param.depends("dark", watch=True)
+    def _paint(self, *_events: object) -> None:
+        key, paint = token_paint(self._state, self.dark)
+        self._chips.param.update(key=key, paint=paint)
+
     def _choose(self, *_events: object) -> None:
         answer, position = self._state.answer, self._state.position
         if answer is None:
             self._heading.detail = ""
         else:
-            self._heading.detail = f"{answer.n_positions:,} tokens · chosen: {_chosen(answer, position)}"
+            self._heading.detail = (
+                f"{answer.n_positions:,} tokens · chosen: {_chosen(answer, position)}, "
+                f"layer {self._state.layer}, head {self._state.head}"
+            )
             self._chips.chosen = position
 
     def __panel__(self) -> pn.Column:
         return pn.Column(self._heading, self._chips, sizing_mode="stretch_width")
 
 
-class _Table(Viewer):
+class _Table(View):
     """A table of ranks by heads for the chosen layer and token; a click chooses a head."""
 
     def __init__(
         self,
-        state: State,
+        given: State | xr.Dataset,
         rows: Callable[[Answer, int, int], dict[str, Any]],
         heading: Heading,
         **table: Any,
     ) -> None:
         super().__init__()
-        self._state = state
+        state = self._state = self._take(given)
         self._rows = rows
         self._heading = heading
         self._table = RankTable(lambda data: state.select(head=data["head"]), **table)
@@ -103,11 +121,11 @@ class NeighborTable(_Table):
 
     Parameters
     ----------
-    state : State
-        What to follow, and where a click goes.
+    given : State or xarray.Dataset
+        What to follow, and where a click goes; or what ``model.neighbors`` returned.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, given: State | xr.Dataset) -> None:
         heading = Heading(
             title="Nearest vocabulary tokens",
             help="For each head, the tokens whose own encoding is nearest to what the head wrote at the chosen "
@@ -115,7 +133,7 @@ class NeighborTable(_Table):
             "token that really stands there, plus one.",
         )
         super().__init__(
-            state,
+            given,
             neighbor_table,
             heading,
             caption="Nearest vocabulary tokens by rank and head",
@@ -130,18 +148,20 @@ class SequenceTable(_Table):
 
     Parameters
     ----------
-    state : State
-        What to follow, and where a click goes.
+    given : State or xarray.Dataset
+        What to follow, and where a click goes; or what ``model.encode`` returned.
     """
 
-    def __init__(self, state: State) -> None:
+    needs = ("encodings", "sequence")
+
+    def __init__(self, given: State | xr.Dataset) -> None:
         heading = Heading(
             title="Nearest tokens of the text",
             help="For each head, the positions of this text at which it wrote something most like what it wrote "
             "at the chosen token. The small number is the position.",
         )
         super().__init__(
-            state,
+            given,
             sequence_table,
             heading,
             caption="Nearest tokens of the text by rank and head",

@@ -4,14 +4,23 @@ Each plot is a function of a Dataset. The columns it draws come from a function 
 which keeps a figure on screen can replace the data of its source instead of drawing the figure again.
 """
 
+from attnxr.plots.attention import attention_columns, attention_map
 from attnxr.plots.encoding_map import map_columns, map_plot
-from attnxr.plots.ranks import cell_outline, rank_columns, rank_map, rank_palette
+from attnxr.plots.grids import cell_outline
+from attnxr.plots.layer_maps import head_columns, head_map, position_columns, position_map
+from attnxr.plots.measures import MEASURES, Measure, measure_values
 
 __all__ = [
+    "MEASURES",
+    "Measure",
+    "attention_columns",
+    "attention_map",
     "cell_outline",
+    "head_columns",
+    "head_map",
     "map_columns",
     "map_plot",
-    "rank_columns",
-    "rank_map",
-    "rank_palette",
+    "measure_values",
+    "position_columns",
+    "position_map",
 ]

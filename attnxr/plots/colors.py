@@ -10,3 +10,52 @@ CHOSEN = "#e8710a"
 MISSING = "#8080801f"
 OWN = "#0f9d6e"
 QUIET = "#7a8fa8"
+
+
+def ramp(dark: bool = False) -> list[str]:
+    """256 colours whose first stands out most from the background.
+
+    Parameters
+    ----------
+    dark : bool
+        Whether the background is dark.
+
+    Returns
+    -------
+    list of str
+        Colours in hex notation.
+    """
+    return list(reversed(RAMP)) if dark else list(RAMP)
+
+
+def ink_on(color: str) -> str:
+    """Black or white, whichever can be read better on a colour: its contrast is 4.5 or more on any.
+
+    Parameters
+    ----------
+    color : str
+        In hex notation.
+
+    Returns
+    -------
+    str
+        In hex notation.
+    """
+    return "#000000" if luminance(color) > 0.1791 else "#ffffff"
+
+
+def luminance(color: str) -> float:
+    """Relative luminance of a colour, from 0 to 1, as WCAG 2 defines it.
+
+    Parameters
+    ----------
+    color : str
+        In hex notation.
+
+    Returns
+    -------
+    float
+    """
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -117,11 +117,11 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None
 
 
 @pytest.fixture
-def arrive(browser: Any) -> Iterator[Callable[[str], Visitor]]:
-    """Open the page as a new visitor, any number of times."""
+def open_page(browser: Any) -> Iterator[Callable[[str], Any]]:
+    """Open an address in a browser of its own, any number of times."""
     contexts, troubles = [], []
 
-    def arrive(address: str) -> Visitor:
+    def open_page(address: str) -> Any:
         context = browser.new_context(viewport={"width": 1400, "height": 1000})
         contexts.append(context)
         page = context.new_page()
@@ -131,14 +131,24 @@ def arrive(browser: Any) -> Iterator[Callable[[str], Visitor]]:
         page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url}"))
         page.on("request", lambda request: None if _is_ours(request.url) else troubles.append(f"asked: {request.url}"))
         page.goto(address)
-        visitor = Visitor(page)
-        visitor.wait()
-        return visitor
+        return page
 
-    yield arrive
+    yield open_page
     for context in contexts:
         context.close()
     assert troubles == []
+
+
+@pytest.fixture
+def arrive(open_page: Callable[[str], Any]) -> Callable[[str], Visitor]:
+    """Open the page as a new visitor, any number of times."""
+
+    def arrive(address: str) -> Visitor:
+        visitor = Visitor(open_page(address))
+        visitor.wait()
+        return visitor
+
+    return arrive
 
 
 def _is_ours(address: str) -> bool:

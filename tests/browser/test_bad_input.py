@@ -8,7 +8,7 @@ import pytest
 import attnxr
 from attnxr.tokens import label
 from tests.browser.test_page import START, results
-from tests.browser.visitor import VOCABULARY, Visitor
+from tests.browser.visitor import HEADS, VOCABULARY, Visitor
 
 
 @pytest.fixture(params=["minilm", "tiny"])
@@ -93,5 +93,5 @@ def test_what_the_pointer_rests_on_is_told_as_text(visitor: Visitor, tiny_model:
     where = next(where for where in np.ndindex(first.shape) if "<" in first[where])
     visitor.press_token(where[-1])
     visitor.strip.locator(f"[aria-pressed=true][data-index='{where[-1]}']").wait_for()
-    visitor.page.mouse.move(*visitor.pixel(*where[:2]))
+    visitor.point_at(HEADS, *where[:2])
     visitor.page.locator(".bk-Tooltip", has_text="Nearest token").filter(has_text=first[where]).wait_for()

@@ -24,27 +24,31 @@ FLAGS = [
 VOCABULARY = "Nearest vocabulary tokens by rank and head"
 SEQUENCE = "Nearest tokens of the text by rank and head"
 
-# The figure's view and its two sources: the cells and the outline.
-_FIGURE = """() => {
+# A figure's view, by what its axis below begins with, and its sources: the cells and the outline.
+_FIGURE = """(axis) => {
     const views = function* (view) {
         yield view
         for (const child of view.child_views ?? []) yield* views(child)
     }
+    const named = ({model}) => model.type === "Figure" && model.below.some((one) => one.axis_label?.startsWith(axis))
     for (const root of Object.values(Bokeh.index)) {
-        for (const view of views(root)) if (view.model.type === "Figure") return view
+        for (const view of views(root)) if (named(view)) return view
     }
     return null
 }"""
-_PIXEL = f"""([layer, head]) => {{
-    const view = ({_FIGURE})()
+_PIXEL = f"""([axis, y, x]) => {{
+    const view = ({_FIGURE})(axis)
+    view.canvas_view.el.scrollIntoView({{block: "center"}})
     const box = view.canvas_view.el.getBoundingClientRect()
-    return [box.left + view.frame.x_scale.compute(head), box.top + view.frame.y_scale.compute(layer)]
+    return [box.left + view.frame.x_scale.compute(x), box.top + view.frame.y_scale.compute(y)]
 }}"""
-_SOURCES = f"""() => ({_FIGURE})().model.renderers.map(
+_SOURCES = f"""(axis) => ({_FIGURE})(axis).model.renderers.map(
     ({{data_source}}) => Object.fromEntries(
         Object.entries(data_source.data).map(([name, column]) => [name, Array.from(column, (x) => x?.toString())])
     )
 )"""
+HEADS, POSITIONS, ATTENTION = "Head", "Position", "Key"
+"""What the axes below the figures begin with."""
 # Resolves, once the table has started to wait, with "" as soon as no token, no cell and no check has any text; or with
 # the text there is when the wait is over and there was no such moment. It looks first when all that came in one patch
 # is drawn, and not only when the next frame is: an answer may be there by then.
@@ -106,15 +110,28 @@ class Visitor:
     def select(self, field: str, option: str) -> None:
         self.page.get_by_label(field, exact=True).select_option(label=option)
 
-    def pixel(self, layer: int, head: int) -> tuple[float, float]:
-        x, y = self.page.evaluate(_PIXEL, [layer, head])
-        return x, y
+    def press(self, figure: str, y: int, x: int) -> None:
+        """Click a cell of a figure."""
+        self.page.mouse.click(*self.page.evaluate(_PIXEL, [figure, y, x]))
+
+    def point_at(self, figure: str, y: int, x: int) -> None:
+        """Rest the pointer on a cell of a figure."""
+        self.page.mouse.move(*self.page.evaluate(_PIXEL, [figure, y, x]), steps=3)
+
+    def sources(self, figure: str) -> list[dict[str, list[str]]]:
+        """What a figure draws: columns of its cells, and of its outline."""
+        return self.page.evaluate(_SOURCES, figure)
+
+    def image(self, figure: str) -> np.ndarray:
+        """Numbers of an image, in a row."""
+        (image,) = self.sources(figure)[0]["image"]
+        return np.array([float(number) for number in image.split(",")])
 
     def press_token(self, index: int) -> None:
         self.strip.get_by_role("button").nth(index).click()
 
     def press_cell(self, layer: int, head: int) -> None:
-        self.page.mouse.click(*self.pixel(layer, head))
+        self.press(HEADS, layer, head)
 
     def table(self, name: str) -> Any:
         return self.page.get_by_role("table", name=name)
@@ -140,15 +157,18 @@ class Visitor:
 
     def ranks(self) -> dict[tuple[int, int], int]:
         """What the map shows, by layer and head."""
-        cells, _ = self.page.evaluate(_SOURCES)
+        cells, _ = self.sources(HEADS)
         rows = zip(cells["layer"], cells["head"], cells["zvalues"], strict=True)
         return {(int(layer), int(head)): int(rank) for layer, head, rank in rows}
 
     def outline(self) -> tuple[int, int]:
         """Layer and head of the outlined cell."""
-        _, outline = self.page.evaluate(_SOURCES)
-        (bottom,), (left,) = outline["bottom"], outline["left"]
-        return int(float(bottom) + 0.5), int(float(left) + 0.5)
+        return self.outlined(HEADS)
+
+    def outlined(self, figure: str) -> tuple[int, int]:
+        """First row and first column of what a figure outlines last."""
+        _, outline = self.sources(figure)
+        return int(float(outline["bottom"][-1]) + 0.5), int(float(outline["left"][-1]) + 0.5)
 
     def error(self) -> str:
         return self.page.locator(".error").text_content()

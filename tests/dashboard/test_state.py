@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from attnxr.dashboard.answer import Answer, Request
@@ -18,7 +19,8 @@ def test_starts_with_the_first_model_and_no_answer(state: State) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"text": "Fruit flies."}, {"model": "roberta"}, {"metric": "dot"}, {"positional": False}]
+    "change",
+    [{"text": "Fruit flies."}, {"model": "roberta"}, {"metric": "dot"}, {"positional": False}, {"causal": True}],
 )
 def test_no_view_sees_a_changed_input_beside_an_old_answer(answered: State, change: dict[str, object]) -> None:
     seen: list[object] = []
@@ -112,3 +114,39 @@ def test_another_model_keeps_the_place_in_the_text(answered: State, solve: Solve
     start, end = (int(encodings[name][answered.position]) for name in ("char_start", "char_end"))
     assert start <= place < end
     assert (answered.layer, answered.head) == (1, 1)  # the last ones of the smaller model
+
+
+def test_the_mask_is_as_the_visitor_chose(solve: Solve, state: State) -> None:
+    state.causal = True
+    attention = solve(state.request).encodings["attention"].values
+    assert (attention[..., *np.triu_indices(attention.shape[-1], 1)] == 0).all()
+
+
+def test_a_cancelled_request_has_no_answer_and_keeps_its_inputs(answered: State) -> None:
+    answered.text = "Fruit flies."
+    answered.activity = Activity("searching")
+
+    answered.cancel()
+
+    assert (answered.answer, answered.activity, answered.cancelled) == (None, None, True)
+    assert answered.text == "Fruit flies."
+    answered.metric = "dot"
+    assert not answered.cancelled
+
+
+def test_there_is_nothing_to_cancel_when_nothing_is_done(answered: State) -> None:
+    before = answered.answer
+    answered.cancel()
+    assert (answered.answer, answered.cancelled) == (before, False)
+
+
+def test_moves_by_steps_as_far_as_there_is_something(answered: State) -> None:
+    answered.move(position=2, layer=1)
+    assert (answered.layer, answered.head, answered.position) == (1, 0, 3)
+    answered.move(position=-10, layer=10, head=2)
+    assert (answered.layer, answered.head, answered.position) == (2, 2, 0)
+
+
+def test_does_not_move_without_an_answer(state: State) -> None:
+    state.move(position=1)
+    assert state.position == 0

@@ -6,19 +6,18 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import holoviews as hv
-import numpy as np
 import panel as pn
 import pytest
 import xarray as xr
 from panel.viewable import Viewer
 
-from attnxr.dashboard import NeighborTable, RankMap, SequenceTable, TokenStrip
+from attnxr.dashboard import NeighborTable, SequenceTable, TokenStrip
 from attnxr.dashboard.answer import Answer, Request
 from attnxr.dashboard.components import Chips, Choices, Heading, RankTable, Status, TextBox
 from attnxr.dashboard.controls import Controls, Progress
 from attnxr.dashboard.rows import fidelity, neighbor_table, sequence_table, token_chips
 from attnxr.dashboard.state import Activity, State
+from attnxr.plots import MEASURES
 from tests import models
 
 Solve = Callable[[Request], Answer]
@@ -41,6 +40,33 @@ def test_strip_shows_the_tokens_and_a_click_chooses_one(answered: State) -> None
     assert chips.chosen == 4
 
 
+def test_strip_is_coloured_by_the_chosen_measure_at_the_chosen_layer_and_head(answered: State) -> None:
+    strip = TokenStrip(answered)
+    chips = part(strip, Chips)
+    answered.param.update(layer=1, head=2)
+    ranks = answered.answer.neighbors["own_rank"].values[1, 2]
+    assert [note for _, _, note in chips.paint] == [f"own rank: {rank:,}" for rank in ranks]
+    limits = (1, answered.answer.vocab_size)
+    assert [color for color, _, _ in chips.paint] == MEASURES["own_rank"].colors(ranks, limits)
+    assert chips.key["label"] == "In layer 1, head 2: Own rank (1 = nearest)"
+    assert [written for _, _, written in chips.key["steps"]] == ["1", "10", "100"]
+
+    strip.dark = True
+    assert [color for color, _, _ in chips.paint] == MEASURES["own_rank"].colors(ranks, limits, dark=True)
+
+    answered.measure = "origin"
+    assert [written for _, _, written in chips.key["steps"]] == ["own", "of the text", "neither"]
+
+    answered.text = "Fruit flies."
+    assert (chips.paint, chips.key) == ([], {})
+
+
+def test_tokens_without_a_value_are_not_coloured(answered: State) -> None:
+    chips = part(TokenStrip(answered), Chips)
+    answered.measure = "overlap"  # the first layer has none before it
+    assert chips.paint == [[None, None, "overlap: –"]] * len(chips.items)
+
+
 @pytest.mark.parametrize(("view", "rows"), [(NeighborTable, neighbor_table), (SequenceTable, sequence_table)])
 def test_tables_follow_the_selection_and_a_click_chooses_a_head(
     answered: State, view: type[Viewer], rows: Callable[..., dict[str, Any]]
@@ -59,8 +85,6 @@ def test_tables_follow_the_selection_and_a_click_chooses_a_head(
 
 def test_nothing_of_an_old_answer_stays(answered: State) -> None:
     strip, near, sequence = TokenStrip(answered), NeighborTable(answered), SequenceTable(answered)
-    ranks = RankMap(answered)
-    pn.panel(ranks).get_root()
 
     answered.text = "Fruit flies."
 
@@ -68,119 +92,9 @@ def test_nothing_of_an_old_answer_stays(answered: State) -> None:
     for view in (near, sequence):
         assert part(view, RankTable).table == {}
         assert part(view, RankTable).head == -1
-    assert [
-        heading.detail for view in (strip, near, sequence, ranks) for heading in pn.panel(view).select(Heading)
-    ] == [""] * 4
-    cells, outline = sources(ranks)
-    assert np.isnan(cells["zvalues"]).all()
-    assert np.isnan(cells["own_rank"]).all()
-    assert set(cells["nearest"]) == {""}
-    assert outline == {"left": [], "bottom": [], "right": [], "top": []}
-
-
-def sources(view: RankMap) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the figure on screen draws: its cells and its outline."""
-    ((plot, _),) = part(view, pn.pane.HoloViews)._plots.values()
-    cells, outline = (sub.handles["source"].data for sub in plot.subplots.values())
-    return dict(cells), {name: list(edge) for name, edge in outline.items()}
-
-
-def ranks_by_cell(cells: dict[str, Any]) -> dict[tuple[int, int], int]:
-    return {
-        (int(layer), int(head)): int(rank)
-        for layer, head, rank in zip(cells["layer"], cells["head"], cells["zvalues"], strict=True)
-    }
-
-
-def expected_ranks(state: State) -> dict[tuple[int, int], int]:
-    assert state.answer is not None
-    ranks = state.answer.neighbors["own_rank"].isel(position=state.position).values
-    return {(int(layer), int(head)): int(rank) for (layer, head), rank in np.ndenumerate(ranks)}
-
-
-def test_map_follows_the_token_without_being_drawn_again(answered: State) -> None:
-    view = RankMap(answered)
-    pane = part(view, pn.pane.HoloViews)
-    pn.panel(view).get_root()
-    drawn = pane.object
-    assert ranks_by_cell(sources(view)[0]) == expected_ranks(answered)
-    assert sources(view)[1]["left"] == [-0.5]
-
-    answered.select(position=5)
-
-    assert pane.object is drawn
-    cells, _ = sources(view)
-    assert ranks_by_cell(cells) == expected_ranks(answered)
-    assert [int(rank) for rank in cells["own_rank"]] == [int(rank) for rank in cells["zvalues"]]
-
-
-def test_a_map_displayed_late_shows_what_is_chosen_now(answered: State) -> None:
-    view = RankMap(answered)
-    answered.select(layer=2, head=1, position=5)
-    pn.panel(view).get_root()
-    cells, outline = sources(view)
-    assert ranks_by_cell(cells) == expected_ranks(answered)
-    assert outline["bottom"] == [1.5]
-
-
-def test_map_is_drawn_again_for_a_model_of_another_shape(answered: State, solve: Solve) -> None:
-    view = RankMap(answered)
-    pn.panel(view).get_root()
-
-    answered.model = "roberta"
-    answered.land(solve(answered.request))
-
-    cells, outline = sources(view)
-    assert ranks_by_cell(cells) == expected_ranks(answered)
-    assert len(cells["zvalues"]) == 4
-    assert outline["left"] == [-0.5]
-
-
-def test_a_click_on_the_map_chooses_layer_and_head_and_the_outline_follows(answered: State) -> None:
-    view = RankMap(answered)
-    pn.panel(view).get_root()
-    (tap,) = hv.streams.Stream.registry[part(view, pn.pane.HoloViews).object.HeatMap.I]
-
-    tap.event(x=2.3, y=0.8)
-
-    assert (answered.layer, answered.head) == (1, 2)
-    _, outline = sources(view)
-    assert outline == {"left": [1.5], "bottom": [0.5], "right": [2.5], "top": [1.5]}
-
-    tap.event(x=-3.0, y=99.0)
-    assert (answered.layer, answered.head) == (1, 2)
-
-
-def test_a_layer_chosen_elsewhere_moves_the_outline(answered: State) -> None:
-    view = RankMap(answered)
-    pn.panel(view).get_root()
-    answered.select(layer=2)
-    assert sources(view)[1]["bottom"] == [1.5]
-
-
-def test_map_turns_its_colours_with_the_theme(answered: State) -> None:
-    view = RankMap(answered)
-    pn.panel(view).get_root()
-    ((plot, _),) = part(view, pn.pane.HoloViews)._plots.values()
-    mapper = next(iter(plot.subplots.values())).handles["color_mapper"]
-    light = list(mapper.palette)
-
-    view.dark = True
-
-    assert list(mapper.palette) == light[::-1]
-
-
-def test_map_lets_go_of_its_plots(answered: State) -> None:
-    view = RankMap(answered)
-    pn.panel(view).get_root()
-    ((plot, _),) = part(view, pn.pane.HoloViews)._plots.values()
-    callbacks = [callback for sub in plot.subplots.values() for callback in sub.callbacks]
-    assert any(callback.streams for callback in callbacks)
-
-    view.cleanup()
-
-    assert not any(callback.streams for callback in callbacks)
-    answered.select(position=2)
+    assert [heading.detail for view in (strip, near, sequence) for heading in pn.panel(view).select(Heading)] == [
+        ""
+    ] * 3
 
 
 def test_controls_change_the_request(state: State) -> None:

@@ -174,3 +174,43 @@ def test_a_closed_worker_does_nothing_more(state: State, shelf: dict[str, attnxr
 
     asyncio.run(visit())
     assert state.activity is None
+
+
+def test_a_cancelled_search_ends_between_tiles_and_run_asks_again(
+    state: State, shelf: dict[str, attnxr.Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    neighbors = attnxr.Model.neighbors
+
+    def slow(*arguments: object, progress: Callable[[float], None], **options: object) -> object:
+        def wait(fraction: float) -> None:
+            begun.set()
+            assert go_on.wait(60)
+            progress(fraction)
+
+        try:
+            return neighbors(*arguments, progress=wait, **options)
+        except Exception:
+            ended.set()
+            raise
+
+    monkeypatch.setattr(attnxr.Model, "neighbors", slow)
+
+    async def visit() -> None:
+        worker = Worker(state, shelf.__getitem__)
+        state.text = "A search that is called off."
+        await asyncio.to_thread(begun.wait, 60)
+        state.cancel()
+        assert state.activity is None
+        go_on.set()
+        assert await asyncio.to_thread(ended.wait, 60)
+        await asyncio.sleep(0.3)  # the worker looks ten times a second
+        assert (state.answer, state.activity, state.error, state.cancelled) == (None, None, "", True)
+        state.param.trigger("text")
+        await until(lambda: state.answer)
+        worker.close()
+
+    asyncio.run(visit())
+    assert not state.cancelled
+    assert state.answer is not None
+    assert state.answer.request.text == "A search that is called off."

@@ -1,0 +1,56 @@
+"""What of an answer is computed only on demand: each kind by its name, from the answer and its model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import xarray as xr
+
+from attnxr.analysis.significance import significance
+from attnxr.dashboard.answer import N_NEIGHBORS, Answer, Aspect, Report
+from attnxr.model import Model
+
+__all__ = ["KINDS", "Aspect", "Kind", "compute"]
+
+Kind = Callable[[Answer, Model, Aspect, Report], xr.Dataset]
+"""Computes an aspect of an answer. What `Report` raises ends the work, so it is told often."""
+
+
+def compute(answer: Answer, model: Model, aspect: Aspect, report: Report) -> xr.Dataset:
+    """Compute an aspect of an answer.
+
+    Parameters
+    ----------
+    answer : Answer
+        Of which.
+    model : Model
+        The model that the answer is of.
+    aspect : Aspect
+        What is wanted.
+    report : callable
+        Told what is being done, and what fraction of it is done where that is known. It may raise, which
+        ends the work.
+
+    Returns
+    -------
+    xarray.Dataset
+        What the aspect's kind says.
+    """
+    return KINDS[aspect.kind](answer, model, aspect, report)
+
+
+def _significance(answer: Answer, model: Model, aspect: Aspect, report: Report) -> xr.Dataset:
+    """What `attnxr.significance` says of one layer, over all heads and positions."""
+    message = f"Drawing by chance what layer {aspect.layer} is held against"
+    report(message, 0.0)
+    return significance(
+        model,
+        answer.encodings.isel(layer=[aspect.layer]),
+        k=min(N_NEIGHBORS, model.vocab_size),
+        metric=answer.request.metric,
+        positional=answer.request.positional,
+        progress=lambda fraction: report(message, fraction),
+    )
+
+
+KINDS: dict[str, Kind] = {"significance": _significance}

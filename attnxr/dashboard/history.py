@@ -1,0 +1,58 @@
+"""Keeps a page's address in step with what it shows, and the page in step with the browser's back and forward."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from attnxr.dashboard import address
+from attnxr.dashboard.components import AddressBar
+from attnxr.dashboard.state import REQUEST, State
+
+_LONG_TEXTS = 20
+_SHOWN = ("layer", "head", "position", "panel", "measure")
+
+
+class History:
+    """The page's address, and what it was before.
+
+    Parameters
+    ----------
+    state : State
+        What to follow, and what an address changes.
+    query : str
+        Query of the address that the visitor came by.
+    """
+
+    def __init__(self, state: State, query: str) -> None:
+        self._state = state
+        # What is too long for an address can be gone back to as long as the page is open.
+        self._long_texts: OrderedDict[str, str] = OrderedDict()
+        self._arriving = True
+        self.part = AddressBar(lambda data: self._go_to(data["query"]), names=list(address.NAMES))
+        state.param.watch(self._write, [*REQUEST, *_SHOWN, "answer", "error", "cancelled"])
+        self._go_to(query)
+
+    def _go_to(self, query: str) -> None:
+        state = self._state
+        place = address.read(query, state, self._long_texts)
+        self._arriving = True
+        state.notices = place.notices
+        state.go_to(place.inputs, place.selection)
+        self._write()
+
+    def _write(self, *_events: object) -> None:
+        state = self._state
+        if state.answer is None and not state.error and not state.cancelled:
+            return  # what will be selected is not known yet
+        query, notices = address.write(state)
+        if len(state.text) > address.MOST_CHARACTERS:
+            self._long_texts[address.digest(state.text)] = state.text
+            if len(self._long_texts) > _LONG_TEXTS:
+                self._long_texts.popitem(last=False)
+        if self._arriving:
+            # What was in the address and cannot be shown is told until the visitor goes on.
+            self._arriving = False
+            state.notices = list(dict.fromkeys([*state.notices, *notices]))
+        elif query != self.part.query:
+            state.notices = notices
+        self.part.query = query

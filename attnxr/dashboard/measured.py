@@ -1,0 +1,109 @@
+"""The chosen measure, as every view that it colours needs it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from attnxr.dashboard.answer import Answer, Aspect
+from attnxr.dashboard.state import State
+from attnxr.plots import MEASURES, Measure, measure_values
+from attnxr.plots.colors import ink_on
+from attnxr.plots.measures import Values
+
+FOLLOWED = ("measure", "arrived")
+"""Parameters of the state that its values depend on, beside the answer and the selection."""
+
+
+def chosen(state: State) -> Measure:
+    """The measure that a state names."""
+    return MEASURES[state.measure]
+
+
+def significances(answer: Answer) -> list[xr.Dataset]:
+    """What is known by now of how surprising the nearest distances are, one Dataset a layer."""
+    wanted = (Aspect("significance", layer) for layer in range(answer.n_layers))
+    return [answer.aspects[aspect] for aspect in wanted if aspect in answer.aspects]
+
+
+def reading(state: State, value: float) -> str:
+    """The value of the chosen measure at the selection, in words."""
+    measure = chosen(state)
+    if state.measure == "q_value" and value != value:
+        refusal = state.refusal(Aspect("significance", state.layer))
+        return refusal or f"{measure.short} still to come"
+    return f"{measure.short}: {measure.write(value)}"
+
+
+def token_paint(state: State, dark: bool = False) -> tuple[dict[str, Any], list[list[str | None]]]:
+    """How the chosen measure colours the tokens at the chosen layer and head.
+
+    Parameters
+    ----------
+    state : State
+    dark : bool
+        Whether the tokens stand on a dark background.
+
+    Returns
+    -------
+    tuple of dict and list
+        What colours mean: ``label``, and ``steps`` of (colour, ink, value); and of each token its colour, the ink that
+        can be read on it, and the value in words. Without neighbours both are empty.
+    """
+    answer = state.answer
+    if answer is None or "own_rank" not in answer.neighbors:
+        return {}, []
+    measure = chosen(state)
+    limits = measure.limits(answer.neighbors)
+    values = measure_values(state.measure, answer.neighbors, significances(answer), head=state.head)[state.layer]
+    steps = _steps(measure, limits)
+    key = {
+        "label": f"In layer {state.layer}, head {state.head}: {measure.title}",
+        "steps": _painted(measure, steps, limits, dark),
+    }
+    return key, [
+        [color, ink, f"{measure.short}: {written}"] for color, ink, written in _painted(measure, values, limits, dark)
+    ]
+
+
+def _painted(measure: Measure, values: Values, limits: tuple[float, float], dark: bool) -> list[list[str | None]]:
+    colors = measure.colors(values, limits, dark)
+    return [[color, color and ink_on(color), measure.write(value)] for color, value in zip(colors, values, strict=True)]
+
+
+def _steps(measure: Measure, limits: tuple[float, float]) -> Values:
+    """Values that stand for the whole scale."""
+    if measure.categories:
+        return np.arange(len(measure.categories), dtype=float)
+    if not measure.log:
+        return np.linspace(*limits, 5)
+    lower, upper = np.log10(limits)
+    return 10.0 ** np.arange(np.ceil(lower), np.floor(upper) + 1)
+
+
+class Demand:
+    """Asks for what the chosen measure needs at the chosen layer, as long as some view shows it.
+
+    Parameters
+    ----------
+    state : State
+        What to follow.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._shown = True
+        state.param.watch(self._ask, ["answer", "layer", "measure"])
+        self._ask()
+
+    def show(self, shown: bool) -> None:
+        """Ask from now on, or no longer."""
+        self._shown = shown
+        self._ask()
+
+    def _ask(self, *_events: object) -> None:
+        state = self._state
+        needed = self._shown and state.answer is not None and state.measure == "q_value"
+        state.want(self, Aspect("significance", state.layer) if needed else None)

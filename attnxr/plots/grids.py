@@ -1,0 +1,109 @@
+"""What maps of cells have in common: outlines, ticks, colour bars and what the pointer is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bokeh.models import CustomJSHover, FixedTicker, HoverTool, NumeralTickFormatter
+
+from attnxr.plots.colors import CHOSEN
+from attnxr.plots.measures import Measure
+
+EDGE = 0.04
+"""Room for the outline of a cell at the edge, in cells."""
+OUTLINE: dict[str, Any] = {"fill_alpha": 0, "line_color": CHOSEN, "tools": []}
+BARE: dict[str, Any] = {
+    "default_tools": [],
+    "toolbar": None,
+    "show_legend": False,
+    "backend_opts": {"plot.output_backend": "canvas"},
+}
+"""Options of an overlay that is looked at and clicked, and neither moved nor enlarged."""
+Corners = tuple[float, float, float, float]
+
+
+def outlines(*corners: Corners) -> dict[str, list[float]]:
+    """Edges of rectangles, given as (left, bottom, right, top), by the names Bokeh's quads give them."""
+    names = ("left", "bottom", "right", "top")
+    return {name: [edges[i] for edges in corners] for i, name in enumerate(names)}
+
+
+def cell(x: int, y: int) -> Corners:
+    """Edges of the cell of which x and y are the middle."""
+    return x - 0.5, y - 0.5, x + 0.5, y + 0.5
+
+
+def cell_outline(layer: int, head: int) -> dict[str, list[float]]:
+    """Edges of the cell of one layer and head, by the names Bokeh's quads give them."""
+    return outlines(cell(head, layer))
+
+
+def thinned(count: int) -> list[int]:
+    """Ticks of so many cells: all of them, or every second, fifth, tenth … so that their numbers have room."""
+    most = 16 if count <= 100 else 8
+    steps = [step * 10**power for power in range(4) for step in (1, 2, 5)]
+    step = next(step for step in steps if count <= step * most)
+    return list(range(0, count, step))
+
+
+def color_options(measure: Measure, limits: tuple[float, float], dark: bool) -> dict[str, Any]:
+    """Options of an element that give its colours to a measure."""
+    return {"cmap": measure.palette(dark), "logz": measure.log, "clim": limits}
+
+
+def color_bar(measure: Measure, limits: tuple[float, float]) -> dict[str, Any]:
+    """Options of an element for a colour bar above it that says which end is which."""
+    options: dict[str, Any] = {"height": 10}
+    if measure.categories:
+        names = dict(enumerate(measure.categories))
+        options |= {"ticker": FixedTicker(ticks=list(names)), "major_label_overrides": names}
+    elif measure.log:
+        powers = [10.0**power for power in range(-3, 7) if limits[0] <= 10.0**power <= limits[1]]
+        options |= {"ticker": FixedTicker(ticks=powers), "formatter": NumeralTickFormatter(format="0,0.[000]")}
+    return {"colorbar": True, "colorbar_position": "top", "colorbar_opts": options}
+
+
+def set_columns(columns: dict[str, Any]) -> Callable[[Any, object], None]:
+    """A hook for HoloViews, whose images hold numbers only: sets columns, also those that only tooltips need."""
+
+    def hook(plot: Any, _element: object) -> None:
+        source = plot.handles["source"]
+        source.data = {**source.data, **columns}
+
+    return hook
+
+
+def name_positions(names: Sequence[str], *axes: str) -> Callable[[Any, object], None]:
+    """A hook for HoloViews: ``$x{token}`` of a tooltip becomes the token and its position, for each of the axes.
+
+    An image has a value for each cell, but nowhere to put a name for each column.
+    """
+
+    def hook(plot: Any, _element: object) -> None:
+        hover = plot.handles["hover"]
+        hover.formatters = {
+            **hover.formatters,
+            **{
+                f"${axis}": CustomJSHover(
+                    args={"names": list(names)},
+                    code=f"const i = Math.round(special_vars.{axis}); return `${{names[i]}} (position ${{i}})`",
+                )
+                for axis in axes
+            },
+        }
+
+    return hook
+
+
+def name_categories(measure: Measure) -> Callable[[Any, object], None]:
+    """A hook for HoloViews: ``@image`` of a tooltip becomes the name of the category."""
+
+    def hook(plot: Any, _element: object) -> None:
+        hover: HoverTool = plot.handles["hover"]
+        if measure.categories:
+            code = "return names[value]"
+            namer = CustomJSHover(args={"names": list(measure.categories)}, code=code)
+            hover.formatters = {**hover.formatters, "@image": namer}
+
+    return hook

@@ -1,0 +1,232 @@
+"""A measure over layers and heads, and over layers and positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import holoviews as hv
+import holoviews.plotting.bokeh
+import numpy as np
+import xarray as xr
+
+from attnxr.plots import grids
+from attnxr.plots.colors import MISSING
+from attnxr.plots.measures import MEASURES, measure_values
+from attnxr.tokens import label
+
+_LAYER = hv.Dimension("layer", label="Layer (0 reads the input)")
+
+
+def head_columns(
+    near: xr.Dataset, position: int, measure: str = "own_rank", significance: Sequence[xr.Dataset] = ()
+) -> dict[str, np.ndarray]:
+    """What the map over layers and heads shows of one position, a flat column for each quantity.
+
+    Parameters
+    ----------
+    near : xarray.Dataset
+        What ``model.neighbors`` returns.
+    position : int
+        Index along ``position``.
+    measure : str
+        A key of `MEASURES`.
+    significance : sequence of xarray.Dataset
+        What `attnxr.significance` returned for some of the layers.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        Columns ``head``, ``layer``, ``value`` (float64), ``written`` (the value in words), ``own_rank``,
+        ``nearest`` and ``distance`` (of the nearest token), one entry a cell.
+    """
+    here = near[["own_rank", "neighbor", "neighbor_text", "distance"]].isel(position=position)
+    first = here.isel(rank=0)
+    values = measure_values(measure, near, significance, position=position)
+    layers, heads = np.indices(values.shape)
+    return {
+        "head": heads.ravel(),
+        "layer": layers.ravel(),
+        "value": values.ravel(),
+        "written": np.array([MEASURES[measure].write(value) for value in values.ravel()], dtype=object),
+        "own_rank": here["own_rank"].values.ravel(),
+        "nearest": _labels(first),
+        "distance": first["distance"].values.ravel(),
+    }
+
+
+def head_map(
+    near: xr.Dataset,
+    position: int,
+    measure: str = "own_rank",
+    significance: Sequence[xr.Dataset] = (),
+    *,
+    layer: int | None = None,
+    head: int | None = None,
+    dark: bool = False,
+) -> hv.Overlay:
+    """Map of a measure over layers and heads, for the token at one position.
+
+    Colours have the same limits for all positions of a text, so two maps of it can be compared.
+
+    Parameters
+    ----------
+    near : xarray.Dataset
+        What ``model.neighbors`` returns.
+    position : int
+        Index along ``position``.
+    measure : str
+        A key of `MEASURES`; the own rank is 1 where, of the whole vocabulary, the token that stands at the position
+        is nearest to what the head wrote there.
+    significance : sequence of xarray.Dataset
+        What `attnxr.significance` returned for some of the layers.
+    layer, head : int, optional
+        The cell to outline; none is outlined unless both are given.
+    dark : bool
+        Whether the map will stand on a dark background.
+
+    Returns
+    -------
+    holoviews.Overlay
+        A ``HeatMap`` under a ``Rectangles`` that outlines the chosen cell.
+    """
+    shown, limits = MEASURES[measure], MEASURES[measure].limits(near)
+    columns = head_columns(near, position, measure, significance)
+    n_layers, n_heads = near.sizes["layer"], near.sizes["head"]
+    names = [name for name in columns if name not in ("head", "layer", "value")]
+    cells = hv.HeatMap(
+        tuple(columns[name] for name in ("head", "layer", "value", *names)),
+        kdims=[hv.Dimension("head", label="Head"), _LAYER],
+        vdims=[hv.Dimension("value", label=shown.title), *names],
+    ).opts(
+        **grids.color_options(shown, limits, dark),
+        **grids.color_bar(shown, limits),
+        clipping_colors={"NaN": MISSING},
+        line_color="gray",
+        line_alpha=0.25,
+        tools=["hover"],
+        hover_tooltips=[
+            ("Layer, head", "@layer, @head"),
+            *([] if measure == "own_rank" else [(shown.label, "@written")]),
+            ("Own rank", "@own_rank{0,0}"),
+            ("Nearest token", "@nearest"),
+            ("Its distance", "@distance{0.000}"),
+        ],
+    )
+    chosen = [] if layer is None or head is None else [grids.cell(head, layer)]
+    return (cells * hv.Rectangles(chosen).opts(**grids.OUTLINE, line_width=3)).opts(
+        **grids.BARE,
+        xlim=(-0.5 - grids.EDGE, n_heads - 0.5 + grids.EDGE),
+        ylim=(-0.5 - grids.EDGE, n_layers - 0.5 + grids.EDGE),
+        xticks=grids.thinned(n_heads),
+        yticks=grids.thinned(n_layers),
+    )
+
+
+def position_columns(
+    near: xr.Dataset, head: int, measure: str = "own_rank", significance: Sequence[xr.Dataset] = ()
+) -> dict[str, list[Any]]:
+    """What the map over layers and positions shows of one head: one image.
+
+    Parameters
+    ----------
+    near : xarray.Dataset
+        What ``model.neighbors`` returns.
+    head : int
+        Index along ``head``.
+    measure : str
+        A key of `MEASURES`.
+    significance : sequence of xarray.Dataset
+        What `attnxr.significance` returned for some of the layers.
+
+    Returns
+    -------
+    dict of str to list
+        Columns ``image`` (float32) and ``nearest`` (str), each one array (layer, position).
+    """
+    values = measure_values(measure, near, significance, head=head)
+    first = near[["neighbor", "neighbor_text"]].isel(head=head, rank=0)
+    return {"image": [values.astype(np.float32)], "nearest": [_labels(first).reshape(values.shape)]}
+
+
+def position_map(
+    near: xr.Dataset,
+    head: int,
+    measure: str = "own_rank",
+    significance: Sequence[xr.Dataset] = (),
+    *,
+    layer: int | None = None,
+    position: int | None = None,
+    dark: bool = False,
+) -> hv.Overlay:
+    """Map of a measure over layers and positions, for one head of each layer.
+
+    Parameters
+    ----------
+    near : xarray.Dataset
+        What ``model.neighbors`` returns.
+    head : int
+        Index along ``head``.
+    measure : str
+        A key of `MEASURES`.
+    significance : sequence of xarray.Dataset
+        What `attnxr.significance` returned for some of the layers.
+    layer, position : int, optional
+        The cell to outline, and its column; none is outlined unless both are given.
+    dark : bool
+        Whether the map will stand on a dark background.
+
+    Returns
+    -------
+    holoviews.Overlay
+        An ``Image`` under a ``Rectangles`` that outlines the chosen cell and its column. Its colours are those of
+        `head_map`.
+    """
+    shown, limits = MEASURES[measure], MEASURES[measure].limits(near)
+    columns = position_columns(near, head, measure, significance)
+    n_layers, n = columns["image"][0].shape
+    names = [label(*pair) for pair in zip(near["token"].values, near["text"].values, strict=True)]
+    values = columns["image"][0]
+    if np.isnan(values).all():  # HoloViews looks for the range of what it is given; the hook puts the NaN back
+        values = np.full_like(values, limits[0])
+    cells = hv.Image(
+        values[::-1],  # from the top row to the bottom one
+        bounds=(-0.5, -0.5, n - 0.5, n_layers - 0.5),
+        kdims=[hv.Dimension("position", label="Position"), _LAYER],
+        vdims=[hv.Dimension("value", label=shown.title)],
+    ).opts(
+        **grids.color_options(shown, limits, dark),
+        colorbar=False,
+        clipping_colors={"NaN": MISSING},
+        tools=["hover"],
+        hover_tooltips=[
+            ("Token", "$x{token}"),
+            ("Layer", "$y{0}"),
+            (shown.label, "@image{0,0.[000]}"),
+            ("Nearest token", "@nearest"),
+        ],
+        hooks=[
+            grids.set_columns(columns),
+            grids.name_positions(names, "x"),
+            grids.name_categories(shown),
+        ],
+    )
+    chosen = [] if layer is None or position is None else position_outlines(n_layers, layer, position)
+    return (cells * hv.Rectangles(chosen).opts(**grids.OUTLINE, line_width=2)).opts(
+        **grids.BARE,
+        xlim=(-0.5 - grids.EDGE, n - 0.5 + grids.EDGE),
+        ylim=(-0.5 - grids.EDGE, n_layers - 0.5 + grids.EDGE),
+        xticks=grids.thinned(n),
+        yticks=grids.thinned(n_layers),
+    )
+
+
+def position_outlines(n_layers: int, layer: int, position: int) -> list[grids.Corners]:
+    """Edges of a position's column and of its cell of one layer."""
+    return [(position - 0.5, -0.5, position + 0.5, n_layers - 0.5), grids.cell(position, layer)]
+
+
+def _labels(first: xr.Dataset) -> np.ndarray:
+    """How the nearest tokens are shown, in a flat array."""
+    tokens, texts = first["neighbor"].values.ravel(), first["neighbor_text"].values.ravel()
+    return np.array([label(*pair) for pair in zip(tokens, texts, strict=True)], dtype=object)

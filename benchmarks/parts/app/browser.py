@@ -1,0 +1,164 @@
+"""What a visitor waits for in a real Chromium; all times are taken inside the page."""
+
+import asyncio
+import shutil
+from typing import Any
+
+import psutil
+from playwright.async_api import Browser, Page, async_playwright
+
+from benchmarks.parts.app.server import Server
+from benchmarks.parts.app.size import Size
+from benchmarks.parts.app.visits import text
+from benchmarks.parts.measure import say
+
+_QUIET = 300  # milliseconds without a change after which all has arrived
+_FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# From the event that the visitor caused to the end of the frame that shows the last change: of the page's elements,
+# in whatever shadow they stand, or of the data of a figure.
+_WATCH = """() => {
+    const log = window.waited = {start: 0, last: 0, sources: 0}
+    const mark = () => requestAnimationFrame(() => setTimeout(() => { log.last = performance.now() }))
+    const seen = new WeakSet()
+    const observe = (root) => {
+        if (seen.has(root)) return
+        seen.add(root)
+        const changes = {subtree: true, childList: true, attributes: true, characterData: true}
+        new MutationObserver(() => { mark(); look(root) }).observe(root, changes)
+        look(root)
+    }
+    const look = (root) => {
+        for (const node of root.querySelectorAll("*")) if (node.shadowRoot) observe(node.shadowRoot)
+    }
+    observe(document)
+    for (const {all_models} of Bokeh.documents) {
+        for (const model of all_models) {
+            if (model.type === "ColumnDataSource") {
+                model.properties.data.change.connect(() => { log.sources += 1; mark() })
+            }
+        }
+    }
+    const start = (event) => Object.assign(log, {start: event.timeStamp, last: 0, sources: 0})
+    addEventListener("pointerup", start, true)
+    addEventListener("keydown", start, true)
+}"""
+_SETTLED = f"""() => new Promise((resolve, reject) => {{
+    const {{waited}} = window
+    setTimeout(() => reject(new Error("nothing came of it")), 60_000)
+    const look = () => {{
+        const {{start, last, sources}} = waited
+        if (last > 0 && performance.now() - last > {_QUIET}) resolve([last - start, sources])
+        else setTimeout(look, 20)
+    }}
+    look()
+}})"""
+_FIRST_PAINT = """
+    const filled = (root) => root.querySelector("table:not(.waiting) td .token") !== null
+        || Array.from(root.querySelectorAll("*")).some((node) => node.shadowRoot && filled(node.shadowRoot))
+    window.painted = new Promise((resolve) => {
+        const look = () => {
+            if (filled(document)) requestAnimationFrame(() => setTimeout(() => resolve(performance.now())))
+            else setTimeout(look, 25)
+        }
+        addEventListener("DOMContentLoaded", look)
+    })
+"""
+
+
+class Seen:
+    """What was measured in the browser: seconds, and bytes.
+
+    Attributes
+    ----------
+    paint, again : list of float
+        First useful paint of those who come for the first time, and of those who come again.
+    click, long_click : list of float
+        From a click on a token to the last view, with a short and a long text.
+    new_text : list of float
+        From Enter to the last view.
+    page, heap : int
+        Memory of the process that draws the page with the long text, and of what its scripts hold.
+    """
+
+    def __init__(self) -> None:
+        self.paint: list[float] = []
+        self.again: list[float] = []
+        self.click: list[float] = []
+        self.long_click: list[float] = []
+        self.new_text: list[float] = []
+        self.page = self.heap = 0
+
+
+async def look(server: Server, size: Size) -> Seen:
+    """Measure all that is measured in a browser."""
+    path = next(filter(None, map(shutil.which, _NAMES)), None)
+    seen = Seen()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=_FLAGS)
+        say("first visits")
+        for _ in range(size.texts):
+            await _arrive(browser, server, seen)
+        page = await _arrive(browser, server, seen, stay=True)
+        await page.evaluate(_WATCH)
+        say("clicks in a browser")
+        seen.click = await _clicks(page, size.clicks)
+        say("new texts")
+        for seed in range(size.texts):
+            seen.new_text.append(await _run(page, text(11, seed)))  # 14 tokens
+        say("a long text")
+        await _run(page, text(size.long, seed=99))
+        seen.long_click = await _clicks(page, size.clicks)
+        seen.page, seen.heap = await _memory(page)
+        await browser.close()
+    return seen
+
+
+async def _arrive(browser: Browser, server: Server, seen: Seen, stay: bool = False) -> Page:
+    context = await browser.new_context(viewport={"width": 1400, "height": 1000})
+    page = await context.new_page()
+    await page.add_init_script(_FIRST_PAINT)
+    for found in (seen.paint, seen.again):
+        await page.goto(server.address)
+        found.append(await page.evaluate("window.painted") / 1e3)
+    await page.wait_for_timeout(1000)
+    if not stay:
+        await context.close()
+    return page
+
+
+async def _clicks(page: Page, count: int) -> list[float]:
+    chips = page.get_by_role("group", name="Tokens of the text").get_by_role("button")
+    tokens = await chips.count()
+    took = []
+    for i in range(count + 2):
+        await chips.nth(1 + 7 * (i + 1) % (tokens - 2)).click()  # never one that is chosen already
+        took.append(await _settled(page))
+    return took[2:]  # the first ones draw what is only drawn once
+
+
+async def _run(page: Page, words: str) -> float:
+    box = page.get_by_label("Text", exact=True)
+    await box.fill(words)
+    await asyncio.sleep(0.5)
+    await box.press("Enter")
+    strip = page.get_by_role("group", name="Tokens of the text")
+    await strip.filter(has_text="".join(words.split()[:5])).wait_for()
+    return await _settled(page)
+
+
+async def _settled(page: Page) -> float:
+    """Seconds from what was done last to the last change that it brought."""
+    took, sources = await page.evaluate(_SETTLED)
+    assert sources > 0, "no figure changed"
+    return took / 1e3
+
+
+async def _memory(page: Page) -> tuple[int, int]:
+    session: Any = await page.context.new_cdp_session(page)
+    await session.send("HeapProfiler.collectGarbage")
+    await session.send("Performance.enable")
+    metrics = {each["name"]: each["value"] for each in (await session.send("Performance.getMetrics"))["metrics"]}
+    started = psutil.Process().children(recursive=True)
+    drawing = [each.memory_info().rss for each in started if "--type=renderer" in each.cmdline()]
+    return max(drawing), int(metrics["JSHeapUsedSize"])

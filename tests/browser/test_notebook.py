@@ -1,0 +1,60 @@
+"""The views live in a notebook: JupyterLab in a real Chromium, with no request to another host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xarray as xr
+from playwright.sync_api import expect
+
+import attnxr
+from attnxr.tokens import label
+from tests.browser.lab import lab, run_all
+from tests.browser.visitor import VOCABULARY, Visitor
+
+EXPLORE = Path(__file__).parents[2] / "examples" / "explore.ipynb"
+TEXT = "Time flies like an arrow. Fruit flies like a banana."
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    with lab(tmp_path, EXPLORE) as (address, _):
+        yield address
+
+
+class Cell(Visitor):
+    """What one cell of the notebook shows."""
+
+    def shows(self, near: xr.Dataset, layer: int, position: int) -> None:
+        """Wait until the table shows the neighbours at a position."""
+        here, table = near.isel(layer=layer, position=position), self.table(VOCABULARY)
+        nearest = zip(here.neighbor.values[:, 0], here.neighbor_text.values[:, 0], strict=True)
+        expect(table.locator(".own-rank .token")).to_have_text([f"{rank:,}" for rank in here.own_rank.values])
+        expect(table.locator("tbody tr").first.locator(".token")).to_have_text([label(*pair) for pair in nearest])
+        assert self.chosen_token() == position
+
+
+def test_a_click_on_a_token_reaches_the_views_of_a_notebook(
+    address: str, open_page: Callable[[str], Any], minilm_model: attnxr.Model
+) -> None:
+    enc = minilm_model.encode(TEXT)
+    page = open_page(address)
+    run_all(page)
+    cells = page.locator(".jp-CodeCell")
+    instrument, linked = Cell(cells.nth(2)), Cell(cells.nth(5))
+
+    near = minilm_model.neighbors(enc)
+    instrument.wait()
+    instrument.shows(near, layer=1, position=1)  # a later cell moved it there
+    instrument.press_token(5)
+    instrument.shows(near, layer=1, position=5)
+    instrument.select("Layer", "4")
+    instrument.shows(near, layer=4, position=5)
+
+    near = minilm_model.neighbors(enc, metric="euclidean")
+    linked.shows(near, layer=0, position=8)  # a later cell moved it there
+    linked.press_token(2)
+    linked.shows(near, layer=0, position=2)

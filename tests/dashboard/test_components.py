@@ -1,0 +1,36 @@
+"""Parts travel as little as they can."""
+
+from __future__ import annotations
+
+import json
+
+from bokeh.document import Document
+from bokeh.document.events import ModelChangedEvent
+
+from attnxr.dashboard.components import Chips
+
+
+def test_large_lists_travel_as_text() -> None:
+    items = [{"label": "“fliegt” <b>", "special": False, "joined": False, "title": "position 0"}]
+    chips = Chips(items=items)
+    data = chips.get_root(Document()).data
+    assert json.loads(data.items) == chips.items == items
+    chips.items = []
+    assert data.items == "[]"
+
+
+def test_a_part_does_not_hear_its_own_changes() -> None:
+    document = Document()
+    chips = Chips()
+    model = chips.get_root(document)
+    document.add_root(model)
+    sent: list[object] = []
+    document.on_change(sent.append)
+    heard: list[object] = []
+    chips._process_events = heard.append  # what Panel calls with the changes that come from a browser
+    document.hold("combine")
+    chips.chosen = 3
+    document.unhold()
+    assert [event.attr for event in sent if isinstance(event, ModelChangedEvent)] == ["chosen"]
+    assert model.data.chosen == 3
+    assert heard == []
