@@ -4,6 +4,7 @@ from attnxr.dashboard.attention_view import AttentionMatrix
 from attnxr.dashboard.given import state_of
 from attnxr.dashboard.layout import Dashboard, explore
 from attnxr.dashboard.map_views import HeadMap, Maps, PositionMap
+from attnxr.dashboard.signal_view import SignalOrNoise
 from attnxr.dashboard.state import State
 from attnxr.dashboard.views import NeighborTable, SequenceTable, TokenStrip
 from attnxr.dashboard.worker import Worker
@@ -16,6 +17,7 @@ __all__ = [
     "NeighborTable",
     "PositionMap",
     "SequenceTable",
+    "SignalOrNoise",
     "State",
     "TokenStrip",
     "Worker",

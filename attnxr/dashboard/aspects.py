@@ -6,12 +6,16 @@ from collections.abc import Callable
 
 import xarray as xr
 
+from attnxr.analysis.hubness import hubness
+from attnxr.analysis.origins import origins
+from attnxr.analysis.overlap import overlap
 from attnxr.analysis.significance import significance
 from attnxr.dashboard.answer import N_NEIGHBORS, Answer, Aspect, Report
 from attnxr.model import Model
 
 __all__ = ["KINDS", "Aspect", "Kind", "compute"]
 
+N_HUBS = 5
 Kind = Callable[[Answer, Model, Aspect, Report], xr.Dataset]
 """Computes an aspect of an answer. What `Report` raises ends the work, so it is told often."""
 
@@ -53,4 +57,26 @@ def _significance(answer: Answer, model: Model, aspect: Aspect, report: Report) 
     )
 
 
-KINDS: dict[str, Kind] = {"significance": _significance}
+def _origins(answer: Answer, _model: Model, aspect: Aspect, _report: Report) -> xr.Dataset:
+    """What `attnxr.origins` says of one layer."""
+    return origins(answer.neighbors.isel(layer=[aspect.layer]))
+
+
+def _overlap(answer: Answer, _model: Model, aspect: Aspect, _report: Report) -> xr.Dataset:
+    """What `attnxr.overlap` says of one layer and the one before it."""
+    assert aspect.layer
+    return overlap(answer.neighbors.isel(layer=[aspect.layer - 1, aspect.layer]))
+
+
+def _hubness(answer: Answer, _model: Model, aspect: Aspect, _report: Report) -> xr.Dataset:
+    """What `attnxr.hubness` says of one layer, over all heads and positions."""
+    here = answer.neighbors.isel(layer=[aspect.layer])
+    return hubness(here, min(N_HUBS, int(here.attrs["vocab_size"])), over=("head", "position"))
+
+
+KINDS: dict[str, Kind] = {
+    "significance": _significance,
+    "origins": _origins,
+    "overlap": _overlap,
+    "hubness": _hubness,
+}

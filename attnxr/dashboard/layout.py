@@ -13,6 +13,7 @@ from attnxr.dashboard.attention_view import AttentionMatrix
 from attnxr.dashboard.cache import ANSWERS
 from attnxr.dashboard.controls import Controls, Progress
 from attnxr.dashboard.map_views import Maps
+from attnxr.dashboard.signal_view import SignalOrNoise
 from attnxr.dashboard.state import State
 from attnxr.dashboard.tabs import Panels
 from attnxr.dashboard.view import View
@@ -30,6 +31,7 @@ _CARD = {
 # The tabs, in order. Each view takes the State first, and ``dark`` and ``shown`` by name.
 PANELS: dict[str, Callable[..., View]] = {
     "Attention": AttentionMatrix,
+    "Signal or noise": SignalOrNoise,
 }
 
 # Beside each other where there is room for their widths, else below: from about 1,900 pixels all three, from about
