@@ -4,6 +4,7 @@ from attnxr.dashboard.attention_view import AttentionMatrix
 from attnxr.dashboard.given import state_of
 from attnxr.dashboard.layout import Dashboard, explore
 from attnxr.dashboard.map_views import HeadMap, Maps, PositionMap
+from attnxr.dashboard.over_layers import OverLayers
 from attnxr.dashboard.signal_view import SignalOrNoise
 from attnxr.dashboard.state import State
 from attnxr.dashboard.views import NeighborTable, SequenceTable, TokenStrip
@@ -15,6 +16,7 @@ __all__ = [
     "HeadMap",
     "Maps",
     "NeighborTable",
+    "OverLayers",
     "PositionMap",
     "SequenceTable",
     "SignalOrNoise",

@@ -10,6 +10,7 @@ from attnxr.analysis.hubness import hubness
 from attnxr.analysis.origins import origins
 from attnxr.analysis.overlap import overlap
 from attnxr.analysis.significance import significance
+from attnxr.analysis.trajectories import trajectories
 from attnxr.dashboard.answer import N_NEIGHBORS, Answer, Aspect, Report
 from attnxr.model import Model
 
@@ -74,9 +75,27 @@ def _hubness(answer: Answer, _model: Model, aspect: Aspect, _report: Report) -> 
     return hubness(here, min(N_HUBS, int(here.attrs["vocab_size"])), over=("head", "position"))
 
 
+def _stream(answer: Answer, model: Model, _aspect: Aspect, report: Report) -> xr.Dataset:
+    """What `attnxr.trajectories` says of the neighbours and of the residual stream after each attention."""
+    request, message = answer.request, "Following the residual stream"
+    report(message, None)
+    encodings = model.encode(request.text, include=["residual"], truncate=True, causal=request.causal)
+    stream = model.neighbors(
+        encodings,
+        k=1,
+        metric=request.metric,
+        of="residual",
+        space="embedding",
+        positional=request.positional,
+        progress=lambda fraction: report(message, fraction),
+    )
+    return trajectories(answer.neighbors, stream)
+
+
 KINDS: dict[str, Kind] = {
     "significance": _significance,
     "origins": _origins,
     "overlap": _overlap,
     "hubness": _hubness,
+    "stream": _stream,
 }

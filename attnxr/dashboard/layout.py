@@ -13,6 +13,7 @@ from attnxr.dashboard.attention_view import AttentionMatrix
 from attnxr.dashboard.cache import ANSWERS
 from attnxr.dashboard.controls import Controls, Progress
 from attnxr.dashboard.map_views import Maps
+from attnxr.dashboard.over_layers import OverLayers
 from attnxr.dashboard.signal_view import SignalOrNoise
 from attnxr.dashboard.state import State
 from attnxr.dashboard.tabs import Panels
@@ -31,6 +32,7 @@ _CARD = {
 # The tabs, in order. Each view takes the State first, and ``dark`` and ``shown`` by name.
 PANELS: dict[str, Callable[..., View]] = {
     "Attention": AttentionMatrix,
+    "Over layers": OverLayers,
     "Signal or noise": SignalOrNoise,
 }
 

@@ -9,6 +9,7 @@ from attnxr.plots.encoding_map import map_columns, map_plot
 from attnxr.plots.grids import cell_outline
 from attnxr.plots.layer_maps import head_columns, head_map, position_columns, position_map
 from attnxr.plots.measures import MEASURES, Measure, measure_values
+from attnxr.plots.over_layers import over_layers_columns, over_layers_plot
 
 __all__ = [
     "MEASURES",
@@ -21,6 +22,8 @@ __all__ = [
     "map_columns",
     "map_plot",
     "measure_values",
+    "over_layers_columns",
+    "over_layers_plot",
     "position_columns",
     "position_map",
 ]
