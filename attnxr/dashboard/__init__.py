@@ -1,6 +1,7 @@
 """The dashboard: linked views over one State, for a notebook or a served page."""
 
 from attnxr.dashboard.attention_view import AttentionMatrix
+from attnxr.dashboard.encoding_map import EncodingMap
 from attnxr.dashboard.given import state_of
 from attnxr.dashboard.layout import Dashboard, explore
 from attnxr.dashboard.map_views import HeadMap, Maps, PositionMap
@@ -13,6 +14,7 @@ from attnxr.dashboard.worker import Worker
 __all__ = [
     "AttentionMatrix",
     "Dashboard",
+    "EncodingMap",
     "HeadMap",
     "Maps",
     "NeighborTable",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import xarray as xr
 
 from attnxr.analysis.hubness import hubness
+from attnxr.analysis.maps import map_encodings
 from attnxr.analysis.origins import origins
 from attnxr.analysis.overlap import overlap
 from attnxr.analysis.significance import significance
@@ -17,6 +18,7 @@ from attnxr.model import Model
 __all__ = ["KINDS", "Aspect", "Kind", "compute"]
 
 N_HUBS = 5
+N_MAPPED = 5
 Kind = Callable[[Answer, Model, Aspect, Report], xr.Dataset]
 """Computes an aspect of an answer. What `Report` raises ends the work, so it is told often."""
 
@@ -92,10 +94,27 @@ def _stream(answer: Answer, model: Model, _aspect: Aspect, report: Report) -> xr
     return trajectories(answer.neighbors, stream)
 
 
+def _map(answer: Answer, model: Model, aspect: Aspect, report: Report) -> xr.Dataset:
+    """What `attnxr.map_encodings` makes of a head, of one token over layers or one layer over tokens."""
+    report("Laying out the map", None)
+    over_layers = aspect.layer is None
+    at = {"position": aspect.position} if over_layers else {"layer": aspect.layer}
+    ranks = slice(N_MAPPED if over_layers or answer.n_positions <= 60 else 1)  # as many points as can be looked at
+    metric = answer.request.metric
+    return map_encodings(
+        model,
+        answer.encodings,
+        answer.neighbors.isel(head=aspect.head, rank=ranks, **at),
+        method=aspect.method or "pca",  # type: ignore[arg-type]
+        metric="euclidean" if metric == "dot" else metric,
+    )
+
+
 KINDS: dict[str, Kind] = {
     "significance": _significance,
     "origins": _origins,
     "overlap": _overlap,
     "hubness": _hubness,
+    "map": _map,
     "stream": _stream,
 }

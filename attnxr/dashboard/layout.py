@@ -12,6 +12,7 @@ from panel.viewable import Viewer
 from attnxr.dashboard.attention_view import AttentionMatrix
 from attnxr.dashboard.cache import ANSWERS
 from attnxr.dashboard.controls import Controls, Progress
+from attnxr.dashboard.encoding_map import EncodingMap
 from attnxr.dashboard.map_views import Maps
 from attnxr.dashboard.over_layers import OverLayers
 from attnxr.dashboard.signal_view import SignalOrNoise
@@ -33,6 +34,7 @@ _CARD = {
 PANELS: dict[str, Callable[..., View]] = {
     "Attention": AttentionMatrix,
     "Over layers": OverLayers,
+    "Map": EncodingMap,
     "Signal or noise": SignalOrNoise,
 }
 
