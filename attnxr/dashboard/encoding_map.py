@@ -87,7 +87,7 @@ class EncodingMap(Figure):
 
     def _plot(self) -> hv.Overlay:
         assert self._found is not None
-        return map_plot(self._found, dark=self.dark)
+        return map_plot(self._found, dark=self.dark).opts(title="", xlabel="x", ylabel="y", data_aspect=None)
 
     def _sources(self) -> dict[str, Columns]:
         assert self._found is not None
@@ -106,7 +106,7 @@ class EncodingMap(Figure):
             vectors = layer == "Labels.Encoding"
             light, dark = ("#202020", "#f0f0f0") if vectors else ("#66727f", "#9aa7b5")
             plot.handles["glyph"].text_color = dark if self.dark else light
-        elif layer.startswith("Points") and layer != "Points.Here":
+        elif layer.startswith("Points"):
             plot.handles["glyph"].line_color = "#101010" if self.dark else "#ffffff"
 
     def _detail(self) -> str:

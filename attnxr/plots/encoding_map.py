@@ -99,7 +99,7 @@ def map_plot(found: xr.Dataset, *, dark: bool = False) -> hv.Overlay:
             backend_opts={"glyph.x_offset": 8},
         )
 
-    here = hv.Points(layers["Points.Here"], ["x", "y"], label="here").opts(
+    here = hv.Scatter(layers["Scatter.Here"], "x", "y", label="here").opts(
         size=17, fill_alpha=0, line_color=CHOSEN, line_width=2.5, show_legend=False
     )
     drawn = [
@@ -121,6 +121,7 @@ def map_plot(found: xr.Dataset, *, dark: bool = False) -> hv.Overlay:
         xlabel=f"{axis} 1{explained[0]}",
         ylabel=f"{axis} 2{explained[1]}",
         data_aspect=1,
+        backend_opts={"plot.output_backend": "canvas"},
         frame_width=_FRAME[0],
         frame_height=_FRAME[1],
         padding=0.12,
@@ -161,7 +162,7 @@ def map_layers(found: xr.Dataset, layer: int | None = None, position: int | None
         },
         "Labels.Vocabulary": chosen(~vector, "x", "y", "label"),
         "Labels.Encoding": chosen(vector, "x", "y", "label"),
-        "Points.Here": chosen(here, "x", "y"),
+        "Scatter.Here": chosen(here, "x", "y"),
     }
 
 

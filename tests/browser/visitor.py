@@ -110,7 +110,7 @@ class Visitor:
     def select(self, field: str, option: str) -> None:
         self.page.get_by_label(field, exact=True).select_option(label=option)
 
-    def press(self, figure: str, y: int, x: int) -> None:
+    def press(self, figure: str, y: float, x: float) -> None:
         """Click a cell of a figure."""
         self.page.mouse.click(*self.page.evaluate(_PIXEL, [figure, y, x]))
 

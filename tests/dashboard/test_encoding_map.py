@@ -54,7 +54,7 @@ def test_it_shows_the_token_over_layers_and_the_layer_over_tokens(
     expected = attnxr.map_encodings(shelf["bert"], answer.encodings, near.isel(head=2, position=3))
     np.testing.assert_allclose(points(view), expected.coordinate.values[: answer.n_layers])
     assert f"trustworthiness {float(expected.trustworthiness):.2f}" in part(view, Heading).detail
-    ring = sources(view)["Points.Here"]
+    ring = sources(view)["Scatter.Here"]
     np.testing.assert_allclose([ring["x"][0], ring["y"][0]], expected.coordinate.values[1])
 
     part(view, Choices)._handle_msg({"name": "over", "value": "tokens"})
