@@ -7,13 +7,26 @@ import numpy as np
 import attnxr
 from attnxr.plots.over_layers import QUANTITIES
 from tests.browser.test_maps import START, chosen, wait_for
-from tests.browser.visitor import Visitor
+from tests.browser.visitor import _FIGURE, Visitor
 
 LAYERS, MAP = "Layer, from", "x"
 
 
-def column(visitor: Visitor, figure: str, layer: int, name: str) -> np.ndarray:
-    return np.array([float(number) for number in visitor.sources(figure)[layer][name]])
+def wait_for_columns(visitor: Visitor, figure: str, layer: int, expected: dict[str, np.ndarray]) -> None:
+    """Wait until a layer of a figure draws these numbers; it may still be on its way."""
+    for _ in range(100):
+        drawn = visitor.page.evaluate(f"(axis) => Boolean(({_FIGURE})(axis))", figure)
+        if drawn:
+            columns = visitor.sources(figure)[layer]
+            shown = [np.array(columns[name], float) for name in expected]
+            if all(map(_close, shown, expected.values())):
+                return
+        visitor.page.wait_for_timeout(200)
+    raise AssertionError(f"{figure!r} does not draw {expected}" + (f", but {shown}" if drawn else "; it is not there"))
+
+
+def _close(shown: np.ndarray, expected: np.ndarray) -> bool:
+    return shown.shape == expected.shape and np.allclose(shown, expected, rtol=1e-4, atol=1e-6)
 
 
 def open_tab(visitor: Visitor, name: str) -> None:
@@ -41,9 +54,11 @@ def test_over_layers(visitor: Visitor, tiny_model: attnxr.Model) -> None:
     near = tiny_model.neighbors(tiny_model.encode(START))
     open_tab(visitor, "Over layers")
     visitor.select("Show", QUANTITIES["own_distance"])
-    visitor.page.get_by_text("residual stream: computing…").wait_for(state="hidden")
     values = near["own_distance"].values[:, 0]
-    np.testing.assert_allclose(column(visitor, LAYERS, 2, "value"), values[:, 1], rtol=1e-5)
+    wait_for_columns(visitor, LAYERS, 2, {"value": values[:, 1]})
+    included = tiny_model.encode(START, include=["residual"])
+    stream = tiny_model.neighbors(included, of="residual", space="embedding")
+    wait_for_columns(visitor, LAYERS, 1, {"value": stream["own_distance"].values[:, 1]})
     lowest = int(values[2].argmin())
     visitor.press(LAYERS, float(values[2, lowest]), 2)
     wait_for(visitor, 2, 0, lowest)
@@ -58,8 +73,7 @@ def test_the_map(visitor: Visitor, tiny_model: attnxr.Model) -> None:
     visitor.select("Of", "the layer, over tokens")
     visitor.page.get_by_text(f"trustworthiness {float(found.trustworthiness):.2f}").first.wait_for()
     places = found.coordinate.values[found.kind.values == "encoding"]
-    shown = np.c_[column(visitor, MAP, 3, "x"), column(visitor, MAP, 3, "y")]
-    np.testing.assert_allclose(shown, places, rtol=1e-5, atol=1e-7)
+    wait_for_columns(visitor, MAP, 3, {"x": places[:, 0], "y": places[:, 1]})
     apart = np.linalg.norm(places[:, None] - places[None], axis=-1) + np.diag(np.full(len(places), np.inf))
     apart[1] = 0
     loneliest = int(apart.min(axis=1).argmax())
