@@ -40,6 +40,7 @@ PANELS: dict[str, Callable[..., View]] = {
 
 # Beside each other where there is room for their widths, else below: from about 1,900 pixels all three, from about
 # 1,300 the first two.
+_GROUPS = {"flex-wrap": "wrap", "align-items": "flex-start", "gap": "0 12px"}
 _MAPS = {"flex": "1 1 330px", "min-width": "0"}
 _TABLES = {"flex": "4 1 920px", "min-width": "0"}
 _PANELS = {"flex": "5 1 580px", "min-width": "0"}
@@ -84,9 +85,11 @@ class Dashboard(View):
         return pn.Column(
             _card(*self._top),
             _card(self._strip),
-            pn.FlexBox(*groups, align_items="flex-start", gap="0 12px", sizing_mode="stretch_width"),
+            pn.Row(*groups, styles=_GROUPS, sizing_mode="stretch_width"),
             margin=(14, 20),
             sizing_mode="stretch_width",
+            # Else a page makes it as low as the window, and what comes below lies over it.
+            styles={"flex": "none", "max-height": "none"},
         )
 
 
