@@ -104,7 +104,7 @@ def _map(answer: Answer, model: Model, aspect: Aspect, report: Report) -> xr.Dat
     return map_encodings(
         model,
         answer.encodings,
-        answer.neighbors.isel(head=aspect.head, rank=ranks, **at),
+        answer.neighbors.isel({"head": aspect.head, "rank": ranks, **at}),
         method=aspect.method or "pca",  # type: ignore[arg-type]
         metric="euclidean" if metric == "dot" else metric,
     )
