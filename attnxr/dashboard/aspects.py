@@ -6,12 +6,19 @@ from collections.abc import Callable
 
 import xarray as xr
 
+from attnxr.analysis.hubness import hubness
+from attnxr.analysis.maps import map_encodings
+from attnxr.analysis.origins import origins
+from attnxr.analysis.overlap import overlap
 from attnxr.analysis.significance import significance
+from attnxr.analysis.trajectories import trajectories
 from attnxr.dashboard.answer import N_NEIGHBORS, Answer, Aspect, Report
 from attnxr.model import Model
 
 __all__ = ["KINDS", "Aspect", "Kind", "compute"]
 
+N_HUBS = 5
+N_MAPPED = 5
 Kind = Callable[[Answer, Model, Aspect, Report], xr.Dataset]
 """Computes an aspect of an answer. What `Report` raises ends the work, so it is told often."""
 
@@ -53,4 +60,61 @@ def _significance(answer: Answer, model: Model, aspect: Aspect, report: Report) 
     )
 
 
-KINDS: dict[str, Kind] = {"significance": _significance}
+def _origins(answer: Answer, _model: Model, aspect: Aspect, _report: Report) -> xr.Dataset:
+    """What `attnxr.origins` says of one layer."""
+    return origins(answer.neighbors.isel(layer=[aspect.layer]))
+
+
+def _overlap(answer: Answer, _model: Model, aspect: Aspect, _report: Report) -> xr.Dataset:
+    """What `attnxr.overlap` says of one layer and the one before it."""
+    assert aspect.layer
+    return overlap(answer.neighbors.isel(layer=[aspect.layer - 1, aspect.layer]))
+
+
+def _hubness(answer: Answer, _model: Model, aspect: Aspect, _report: Report) -> xr.Dataset:
+    """What `attnxr.hubness` says of one layer, over all heads and positions."""
+    here = answer.neighbors.isel(layer=[aspect.layer])
+    return hubness(here, min(N_HUBS, int(here.attrs["vocab_size"])), over=("head", "position"))
+
+
+def _stream(answer: Answer, model: Model, _aspect: Aspect, report: Report) -> xr.Dataset:
+    """What `attnxr.trajectories` says of the neighbours and of the residual stream after each attention."""
+    request, message = answer.request, "Following the residual stream"
+    report(message, None)
+    encodings = model.encode(request.text, include=["residual"], truncate=True, causal=request.causal)
+    stream = model.neighbors(
+        encodings,
+        k=1,
+        metric=request.metric,
+        of="residual",
+        space="embedding",
+        positional=request.positional,
+        progress=lambda fraction: report(message, fraction),
+    )
+    return trajectories(answer.neighbors, stream)
+
+
+def _map(answer: Answer, model: Model, aspect: Aspect, report: Report) -> xr.Dataset:
+    """What `attnxr.map_encodings` makes of a head, of one token over layers or one layer over tokens."""
+    report("Laying out the map", None)
+    over_layers = aspect.layer is None
+    at = {"position": aspect.position} if over_layers else {"layer": aspect.layer}
+    ranks = slice(N_MAPPED if over_layers or answer.n_positions <= 60 else 1)  # as many points as can be looked at
+    metric = answer.request.metric
+    return map_encodings(
+        model,
+        answer.encodings,
+        answer.neighbors.isel({"head": aspect.head, "rank": ranks, **at}),
+        method=aspect.method or "pca",  # type: ignore[arg-type]
+        metric="euclidean" if metric == "dot" else metric,
+    )
+
+
+KINDS: dict[str, Kind] = {
+    "significance": _significance,
+    "origins": _origins,
+    "overlap": _overlap,
+    "hubness": _hubness,
+    "map": _map,
+    "stream": _stream,
+}

@@ -146,6 +146,21 @@ class RankTable(_Part):
     _esm = _HERE / "rank_table.js"
 
 
+class SignalTable(_Part):
+    """A row of cells for each head, under named lines of text; sends ``{"head": …}`` when a row is chosen.
+
+    Without rows it waits.
+    """
+
+    rows = Packed([])
+    lines = param.List(item_type=list)
+    head = param.Integer(default=-1)
+    caption = param.String()
+
+    _esm = _HERE / "signal_table.js"
+    _stylesheets = [_STYLE, (_HERE / "signal_table.css").read_text(encoding="utf-8")]  # noqa: RUF012
+
+
 class Tabs(_Part):
     """Views of which one is open; sends ``{"name": …}`` when another one is chosen."""
 

@@ -13,8 +13,11 @@ from attnxr.dashboard.attention_view import AttentionMatrix
 from attnxr.dashboard.cache import ANSWERS
 from attnxr.dashboard.compare_view import Compare
 from attnxr.dashboard.controls import Controls, Progress
+from attnxr.dashboard.encoding_map import EncodingMap
 from attnxr.dashboard.map_views import Maps
 from attnxr.dashboard.open_view import OpenFile
+from attnxr.dashboard.over_layers import OverLayers
+from attnxr.dashboard.signal_view import SignalOrNoise
 from attnxr.dashboard.state import State
 from attnxr.dashboard.tabs import Panels
 from attnxr.dashboard.take_away import TakeAway
@@ -33,6 +36,9 @@ _CARD = {
 # The tabs, in order. Each view takes the State first, and ``dark`` and ``shown`` by name.
 PANELS: dict[str, Callable[..., View]] = {
     "Attention": AttentionMatrix,
+    "Over layers": OverLayers,
+    "Map": EncodingMap,
+    "Signal or noise": SignalOrNoise,
     "Compare": Compare,
     "Take away": TakeAway,
 }

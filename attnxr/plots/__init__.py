@@ -6,10 +6,11 @@ which keeps a figure on screen can replace the data of its source instead of dra
 
 from attnxr.plots.attention import attention_columns, attention_map
 from attnxr.plots.differences import DIFFERENCES, difference_columns, difference_map, difference_palette
-from attnxr.plots.encoding_map import map_columns, map_plot
+from attnxr.plots.encoding_map import map_columns, map_layers, map_limits, map_plot
 from attnxr.plots.grids import cell_outline
 from attnxr.plots.layer_maps import head_columns, head_map, position_columns, position_map
 from attnxr.plots.measures import MEASURES, Measure, measure_values
+from attnxr.plots.over_layers import over_layers_columns, over_layers_plot
 
 __all__ = [
     "DIFFERENCES",
@@ -24,8 +25,12 @@ __all__ = [
     "head_columns",
     "head_map",
     "map_columns",
+    "map_layers",
+    "map_limits",
     "map_plot",
     "measure_values",
+    "over_layers_columns",
+    "over_layers_plot",
     "position_columns",
     "position_map",
 ]

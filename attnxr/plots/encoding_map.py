@@ -14,7 +14,10 @@ from attnxr.tokens import label
 
 _KINDS = {"own token": OWN, "neighbour": QUIET}
 _FRAME = 560, 440  # pixels
-_METHODS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+METHODS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+VECTORS = "Points.Encoding"
+"""Name of the layer of vectors in the map."""
+_ROOM = 0.12
 
 
 def map_columns(found: xr.Dataset) -> dict[str, np.ndarray]:
@@ -78,35 +81,37 @@ def map_plot(found: xr.Dataset, *, dark: bool = False) -> hv.Overlay:
     names = [name for name in columns if name not in ("x", "y")]
     quiet, loud = ("#9aa7b5", "#f0f0f0") if dark else ("#66727f", "#202020")
 
+    layers = map_layers(found)
+
     def points(kind: str, **options: Any) -> hv.Points:
-        here = columns["kind"] == kind
-        data = {name: values[here] for name, values in columns.items()}
-        return hv.Points(data, ["x", "y"], names, label=kind).opts(
+        return hv.Points(layers[f"Points.{_named(kind)}"], ["x", "y"], names, label=kind).opts(
             tools=["hover"],
             hover_tooltips=[("Token", "@token"), ("", "@kind"), ("At", "@where")],
             line_color="#101010" if dark else "#ffffff",
             **options,
         )
 
-    def labels(here: np.ndarray, color: str, size: str) -> hv.Labels:
-        data = {name: columns[name][here] for name in ("x", "y", "label")}
-        return hv.Labels(data, ["x", "y"], "label").opts(
+    def labels(kind: str, color: str, size: str) -> hv.Labels:
+        return hv.Labels(layers[f"Labels.{_named(kind)}"], ["x", "y"], "label", label=kind).opts(
             text_color=color,
             text_font_size=size,
             text_align="left",
             backend_opts={"glyph.x_offset": 8},
         )
 
-    vector = columns["kind"] == "encoding"
+    here = hv.Scatter(layers["Scatter.Here"], "x", "y", label="here").opts(
+        size=17, fill_alpha=0, line_color=CHOSEN, line_width=2.5, show_legend=False
+    )
     drawn = [
-        hv.Path(_lines(found, columns)).opts(color=CHOSEN, alpha=0.6, line_width=1.5),
+        hv.Path(_lines(found, columns), label="line").opts(color=CHOSEN, alpha=0.6, line_width=1.5, show_legend=False),
         points("neighbour", color=_KINDS["neighbour"], size=6),
         points("own token", color=_KINDS["own token"], size=13, marker="diamond"),
         points("encoding", color=CHOSEN, size=9),
-        labels(~vector, quiet, "8pt"),
-        labels(vector, loud, "9pt"),
+        labels("vocabulary", quiet, "8pt"),
+        labels("encoding", loud, "9pt"),
+        here,
     ]
-    name = _METHODS[found.attrs["method"]]
+    name = METHODS[found.attrs["method"]]
     axis = "PC" if name == "PCA" else name
     metric = found.attrs["metric"].replace("_", " ")
     shares = found.get("explained_variance_ratio")
@@ -116,6 +121,7 @@ def map_plot(found: xr.Dataset, *, dark: bool = False) -> hv.Overlay:
         xlabel=f"{axis} 1{explained[0]}",
         ylabel=f"{axis} 2{explained[1]}",
         data_aspect=1,
+        backend_opts={"plot.output_backend": "canvas"},
         frame_width=_FRAME[0],
         frame_height=_FRAME[1],
         padding=0.12,
@@ -123,6 +129,55 @@ def map_plot(found: xr.Dataset, *, dark: bool = False) -> hv.Overlay:
         default_tools=["pan", "wheel_zoom", "reset"],
         active_tools=[],
     )
+
+
+def map_layers(found: xr.Dataset, layer: int | None = None, position: int | None = None) -> dict[str, dict[str, Any]]:
+    """What each layer of the map draws: columns by the layers' names.
+
+    Parameters
+    ----------
+    found : xarray.Dataset
+        What ``attnxr.map_encodings`` returns, with two components or more.
+    layer, position : int, optional
+        Of the vector that gets a ring.
+
+    Returns
+    -------
+    dict of str to dict
+        Columns of `map_columns` of the points of each kind, ``label`` of those that are named, ``xs`` and ``ys`` of
+        the lines.
+    """
+    columns = map_columns(found)
+    vector = columns["kind"] == "encoding"
+    lines = _lines(found, columns)
+    here = vector & (found["layer"].values == layer) & (found["position"].values == position)
+
+    def chosen(where: np.ndarray, *names: str) -> dict[str, np.ndarray]:
+        return {name: columns[name][where] for name in names or columns}
+
+    return {
+        "Path.Line": {"xs": [line[:, 0] for line in lines], "ys": [line[:, 1] for line in lines]},
+        **{
+            f"Points.{_named(kind)}": chosen(columns["kind"] == kind) for kind in ("neighbour", "own token", "encoding")
+        },
+        "Labels.Vocabulary": chosen(~vector, "x", "y", "label"),
+        "Labels.Encoding": chosen(vector, "x", "y", "label"),
+        "Scatter.Here": chosen(here, "x", "y"),
+    }
+
+
+def map_limits(found: xr.Dataset) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Where the axes begin and end, so that a unit is as long on both in a frame of the map's own shape."""
+    place = found["coordinate"].values[:, :2]
+    middle = (place.max(axis=0) + place.min(axis=0)) / 2
+    frame = np.array(_FRAME)
+    half = (1 + 2 * _ROOM) * (np.ptp(place, axis=0) / frame).max() * frame / 2
+    (left, bottom), (right, top) = middle - half, middle + half
+    return (float(left), float(right)), (float(bottom), float(top))
+
+
+def _named(kind: str) -> str:
+    return kind.replace(" ", "_").capitalize()
 
 
 def _lines(found: xr.Dataset, columns: dict[str, np.ndarray]) -> list[np.ndarray]:

@@ -105,7 +105,7 @@ def test_a_bad_address_is_told_and_the_page_works(arrive: Callable[[str], Visito
     assert visitor.chosen_token() == 3
     visitor.press_token(2)
     wait_for_address(visitor, "at=2")
-    expect(visitor.page.locator(".notices li")).to_have_count(0)
+    expect(visitor.page.locator(".notices").first.locator("li")).to_have_count(0)
     assert set(said(visitor)) == {"at", "model"}
 
 

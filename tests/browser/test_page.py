@@ -116,7 +116,7 @@ def test_another_model_refreshes_every_view(
 
     visitor.choose("Model", tiny_folder)
     visitor.sees(*results(tiny_model, START), layer=2, head=3, position=1)
-    assert tiny_folder in visitor.page.get_by_role("status").text_content()
+    assert tiny_folder in visitor.page.get_by_role("status").filter(has_text="vocabulary entries").text_content()
 
 
 def checks_of(model: attnxr.Model) -> str:
@@ -133,9 +133,9 @@ def test_the_corner_shows_what_the_models_check_found_and_follows_the_model(
     visitor.choose("Model", "minilm")
     assert visitor.checked() == checks_of(minilm_model) != checks_of(tiny_model)
 
-    strip, explained = visitor.strip.bounding_box(), visitor.page.locator(".fidelity .help")
+    strip, explained = visitor.strip.bounding_box(), visitor.page.locator(".fidelity .help").first
     assert not explained.is_visible()
-    visitor.page.locator(".fidelity summary").click()
+    visitor.page.locator(".fidelity summary").first.click()
     explained.get_by_text("At most 1e-05 is allowed").click()  # nothing lies over it
     assert "for value, key, query and embedding (path: factored)" in explained.text_content()
     assert visitor.strip.bounding_box() == strip

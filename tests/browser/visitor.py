@@ -110,7 +110,7 @@ class Visitor:
     def select(self, field: str, option: str) -> None:
         self.page.get_by_label(field, exact=True).select_option(label=option)
 
-    def press(self, figure: str, y: int, x: int) -> None:
+    def press(self, figure: str, y: float, x: float) -> None:
         """Click a cell of a figure."""
         self.page.mouse.click(*self.page.evaluate(_PIXEL, [figure, y, x]))
 
@@ -171,14 +171,14 @@ class Visitor:
         return int(float(outline["bottom"][-1]) + 0.5), int(float(outline["left"][-1]) + 0.5)
 
     def error(self) -> str:
-        return self.page.locator(".error").text_content()
+        return self.page.locator(".error").first.text_content()
 
     def checked(self) -> str:
         """What the corner of the status line says."""
-        return self.page.locator(".fidelity summary").text_content()
+        return self.page.locator(".fidelity summary").first.text_content()
 
     def notices(self) -> list[str]:
-        return self.page.locator(".notices li").all_text_contents()
+        return self.page.locator(".notices").first.locator("li").all_text_contents()
 
     def sees(self, near: xr.Dataset, sequence: xr.Dataset, layer: int, head: int, position: int) -> None:
         """Assert that every view shows these Datasets, at this selection."""

@@ -1,0 +1,77 @@
+"""Is it signal or noise: what the panel says of a layer, as plain lists and strings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from attnxr.dashboard.rows import number
+from attnxr.plots import MEASURES
+from attnxr.tokens import label
+
+Q_LIMIT = 0.05
+"""A q-value up to this counts as nearer than chance."""
+COMPUTING = "computing…"
+VERDICTS = {True: "nearer than chance", False: "no nearer than chance"}
+
+
+def signal_rows(near: xr.Dataset, found: xr.Dataset | None, layer: int, position: int) -> list[list[str]]:
+    """How the nearest distance of each head compares with chance, at one token.
+
+    Parameters
+    ----------
+    near : xarray.Dataset
+        What ``model.neighbors`` returns.
+    found : xarray.Dataset, optional
+        What `attnxr.significance` returned for that layer; None while it is not there.
+    layer, position : int
+        Indices along ``layer`` and ``position``.
+
+    Returns
+    -------
+    list of list of str
+        For each head the nearest token, its distance, what chance gives on average, p-value, q-value and verdict; the
+        last four are empty without `found`.
+    """
+    first = near[["neighbor", "neighbor_text", "distance"]].isel(layer=layer, position=position, rank=0)
+    names = [label(*pair) for pair in zip(first["neighbor"].values, first["neighbor_text"].values, strict=True)]
+    distances = [number(distance) for distance in first["distance"].values]
+    if found is None:
+        return [[name, distance, "", "", "", ""] for name, distance in zip(names, distances, strict=True)]
+    here = found.isel(layer=0, position=position)
+    columns = [here[name].values for name in ("nearest_null", "nearest_p", "nearest_q")]
+    write = MEASURES["q_value"].write
+    return [
+        [name, distance, number(null), write(p), write(q), VERDICTS[bool(q <= Q_LIMIT)]]
+        for name, distance, null, p, q in zip(names, distances, *columns, strict=True)
+    ]
+
+
+def signal_line(found: xr.Dataset) -> str:
+    """How many heads and positions of a layer are nearer than chance, in words."""
+    q = found["nearest_q"].values
+    return f"{int((q <= Q_LIMIT).sum()):,} of {q.size:,} head–positions are nearer than chance at q ≤ {Q_LIMIT:g}"
+
+
+def origin_line(found: xr.Dataset) -> str:
+    """Where the nearest tokens of a layer come from, in words, given what `attnxr.origins` returned for it."""
+    shares = [float(found[f"{kind}_share"].mean()) for kind in ("own", "other", "neither")]
+    own, other, neither = (f"{share:.0%}" for share in shares)
+    return f"own token {own} · another token of the text {other} · neither {neither}"
+
+
+def overlap_line(found: xr.Dataset) -> str:
+    """What a layer shares with the one before it, in words, given what `attnxr.overlap` returned for the two."""
+    mean, before = float(found["overlap"].mean()), int(found["previous_layer"].values[0])
+    n, chance = found.attrs["n"], float(found.attrs["chance"])
+    return f"{mean:.0%} of the {n} nearest tokens are also among those of layer {before} (chance: {chance:.2%})"
+
+
+def hub_line(found: xr.Dataset) -> str:
+    """The most frequent neighbours of a layer by name, given what `attnxr.hubness` returned for it."""
+    here = found.isel(layer=0)
+    columns: Sequence[np.ndarray] = [here[name].values for name in ("hub", "hub_text", "hub_occurrence")]
+    hubs = [f"“{label(token, text)}” {count:,}" for token, text, count in zip(*columns, strict=True) if count]
+    return f"{' · '.join(hubs)}, each of {found.attrs['vectors']:,} neighbour lists"

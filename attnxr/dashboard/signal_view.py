@@ -1,0 +1,104 @@
+"""Whether heads wrote something nearer to the vocabulary than chance, and what the neighbours have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import panel as pn
+import param
+import xarray as xr
+
+from attnxr.dashboard.answer import Aspect
+from attnxr.dashboard.components import Heading, SignalTable
+from attnxr.dashboard.rows import token_label
+from attnxr.dashboard.signal_rows import COMPUTING, hub_line, origin_line, overlap_line, signal_line, signal_rows
+from attnxr.dashboard.state import State
+from attnxr.dashboard.view import View
+
+# Of each line the aspect it is made of, its name and its words. What is wanted last is computed first.
+_LINES: dict[str, tuple[str, Callable[[xr.Dataset], str]]] = {
+    "significance": ("Signal", signal_line),
+    "hubness": ("Hubs", hub_line),
+    "overlap": ("Layer before", overlap_line),
+    "origins": ("Nearest is", origin_line),
+}
+
+
+class SignalOrNoise(View):
+    """How the chosen token's nearest distances compare with chance, head by head, and lines on the whole layer.
+
+    Parameters
+    ----------
+    given : State or xarray.Dataset
+        What to follow, and where a click goes.
+    **params
+        Starting values of the parameters.
+    """
+
+    needs = ("neighbors", "encodings")
+
+    def __init__(self, given: State | xr.Dataset, **params: Any) -> None:
+        super().__init__(**params)
+        state = self._state = self._take(given)
+        self._heading = Heading(
+            title="Signal or noise",
+            help="There is always a nearest token, so its distance is held against those of vectors as far out that "
+            "point in random directions: p is the share of them that come as near. q is p corrected for the many heads "
+            "and tokens of the layer: of all that are called nearer than chance, at most one in twenty is expected to "
+            "be none.",
+        )
+        self._table = SignalTable(
+            lambda data: state.select(head=data["head"]), caption="Nearest distances and chance, by head"
+        )
+        state.param.watch(self._ask, ["answer", "layer"])
+        state.param.watch(self._draw, ["answer", "layer", "position", "arrived"])
+        state.param.watch(self._choose, ["answer", "head"])
+        self._follow()
+
+    @param.depends("shown", watch=True)
+    def _follow(self) -> None:
+        self._ask()
+        self._draw()
+        self._choose()
+
+    def _aspect(self, kind: str) -> Aspect | None:
+        layer = self._state.layer
+        return None if kind == "overlap" and layer == 0 else Aspect(kind, layer)
+
+    def _ask(self, *_events: object) -> None:
+        there = self.shown and self._state.answer is not None
+        for kind in _LINES:
+            self._state.want((self, kind), self._aspect(kind) if there else None)
+
+    def _draw(self, *_events: object) -> None:
+        if not self.shown:
+            return
+        state = self._state
+        if state.answer is None:
+            self._heading.detail = ""
+            self._table.param.update(rows=[], lines=[[name, ""] for name, _ in _LINES.values()])
+            return
+        layer, position = state.layer, state.position
+        self._heading.detail = (
+            f"layer {layer} · “{token_label(state.answer.encodings, position)}” at position {position}"
+        )
+        found = state.aspect(Aspect("significance", layer))
+        self._table.param.update(
+            rows=signal_rows(state.answer.neighbors, found, layer, position),
+            lines=[[name, self._line(kind, words)] for kind, (name, words) in _LINES.items()],
+        )
+
+    def _line(self, kind: str, words: Callable[[xr.Dataset], str]) -> str:
+        aspect = self._aspect(kind)
+        if aspect is None:
+            return "there is none before layer 0"
+        found = self._state.aspect(aspect)
+        return (self._state.refusal(aspect) or COMPUTING) if found is None else words(found)
+
+    def _choose(self, *_events: object) -> None:
+        if self.shown:
+            self._table.head = -1 if self._state.answer is None else self._state.head
+
+    def __panel__(self) -> pn.Column:
+        return pn.Column(self._heading, self._table, sizing_mode="stretch_width")
