@@ -99,10 +99,10 @@ def test_another_text_refreshes_every_view(visitor: Visitor, tiny_model: attnxr.
 
 def test_the_button_runs_too_and_an_edited_text_says_it_has_not_run(visitor: Visitor, tiny_model: attnxr.Model) -> None:
     visitor.text_box.fill("Nobody knows.")
-    visitor.page.get_by_text("not run yet").wait_for()
+    visitor.page.get_by_text("not run yet").first.wait_for()
     with visitor.refresh():
         visitor.page.get_by_role("button", name="Run").click()
-    visitor.page.get_by_text("or press Enter").wait_for()
+    visitor.page.get_by_text("or press Enter").first.wait_for()
     visitor.sees(*results(tiny_model, "Nobody knows."), layer=0, head=0, position=1)
 
 
