@@ -87,7 +87,9 @@ class EncodingMap(Figure):
 
     def _plot(self) -> hv.Overlay:
         assert self._found is not None
-        return map_plot(self._found, dark=self.dark).opts(title="", xlabel="x", ylabel="y", data_aspect=None)
+        return map_plot(self._found, dark=self.dark).opts(
+            title="", xlabel="x", ylabel="y", data_aspect=None, legend_position="top", toolbar=None
+        )
 
     def _sources(self) -> dict[str, Columns]:
         assert self._found is not None
