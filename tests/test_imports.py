@@ -1,4 +1,4 @@
-"""Importing attnxr is light, and its files import only what DESIGN section 7 draws above them."""
+"""Importing attnxr is light, and its files import only what stands above them in one list."""
 
 from __future__ import annotations
 

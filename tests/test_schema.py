@@ -1,4 +1,4 @@
-"""The Datasets are what DESIGN section 5 says, and come back from a file as they were."""
+"""The Datasets are what the schema says, and come back from a file as they were."""
 
 from __future__ import annotations
 
