@@ -9,23 +9,24 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 import attnxr
 from tests import models
+from tests.browser.answering import wait_for
 from tests.browser.visitor import FLAGS, Visitor
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 MISSING = "no-such-model"
+PATIENCE = 60_000  # milliseconds; for all that is waited for, so that a busy machine is no failure
+expect.set_options(timeout=PATIENCE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -89,7 +90,7 @@ def _serve(folder: Path, arguments: list[str]) -> Iterator[str]:
         # A process group of its own: whatever it starts ends with it.
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
         try:
-            _wait_for(f"http://127.0.0.1:{port}/", process, log)
+            wait_for(f"http://127.0.0.1:{port}/", process, log)
             yield f"http://127.0.0.1:{port}/app"
         finally:
             os.killpg(process.pid, signal.SIGTERM)
@@ -103,19 +104,6 @@ def _failures(said: str) -> list[str]:
     return [line for line in raised if not re.match(r"tornado\.\w+\.(WebSocket|Stream)ClosedError", line)]
 
 
-def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.2)
-        else:
-            return
-    pytest.fail(f"The server did not answer: {log.read_text()}")
-
-
 @pytest.fixture
 def open_page(browser: Any) -> Iterator[Callable[[str], Any]]:
     """Open an address in a browser of its own, any number of times."""
@@ -125,7 +113,7 @@ def open_page(browser: Any) -> Iterator[Callable[[str], Any]]:
         context = browser.new_context(viewport={"width": 1400, "height": 1000})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(PATIENCE)
         page.on("pageerror", lambda error: troubles.append(f"page error: {error}"))
         page.on("console", lambda said: troubles.append(said.text) if said.type in ("error", "warning") else None)
         page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url}"))

@@ -8,13 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tests.browser.answering import wait_for
 
 TOKEN = "0123456789abcdef"
 _HOMES = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTERLAB_SETTINGS_DIR")
@@ -51,24 +50,11 @@ def lab(folder: Path, notebook: Path) -> Iterator[tuple[str, Path]]:
             command, env={**os.environ, **homes}, cwd=work, stdout=output, stderr=output, start_new_session=True
         )
         try:
-            _wait_for(f"http://127.0.0.1:{port}/api/status?token={TOKEN}", process, log)
+            wait_for(f"http://127.0.0.1:{port}/api/status?token={TOKEN}", process, log)
             yield f"http://127.0.0.1:{port}/doc/tree/{notebook.name}?token={TOKEN}", work / notebook.name
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(30)
-
-
-def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.2)
-        else:
-            return
-    raise TimeoutError(f"JupyterLab did not answer: {log.read_text()}")
 
 
 def run_all(page: Any) -> None:
