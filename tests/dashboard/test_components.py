@@ -6,6 +6,7 @@ import json
 
 from bokeh.document import Document
 from bokeh.document.events import ModelChangedEvent
+from panel.theme.material import Material
 
 from attnxr.dashboard.components import Chips
 
@@ -34,3 +35,15 @@ def test_a_part_does_not_hear_its_own_changes() -> None:
     assert [event.attr for event in sent if isinstance(event, ModelChangedEvent)] == ["chosen"]
     assert model.data.chosen == 3
     assert heard == []
+
+
+def test_style_sheets_of_its_own_come_beside_those_of_the_theme() -> None:
+    chips = Chips(design=Material)
+    model = chips.get_root(Document())
+    theirs = list(model.stylesheets)
+    chips.chosen = 3
+    assert model.data.chosen == 3
+    assert model.stylesheets == theirs
+    chips.stylesheets = [":host { color: red }"]
+    assert model.stylesheets[-1] == ":host { color: red }"
+    assert len(model.stylesheets) == len(theirs) + 1
