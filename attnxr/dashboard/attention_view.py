@@ -14,8 +14,8 @@ from attnxr.dashboard.figure import Columns, Figure
 from attnxr.dashboard.rows import token_label
 from attnxr.dashboard.state import State
 from attnxr.plots import attention_columns, attention_map
-from attnxr.plots.attention import attention_palette, attention_row
-from attnxr.plots.grids import outlines
+from attnxr.plots.attention import attention_palette, attention_row, name_tokens
+from attnxr.plots.grids import outlines, position_names
 
 _IMAGE, _OUTLINE = "Image.I", "Rectangles.I"
 
@@ -47,7 +47,14 @@ class AttentionMatrix(Figure):
 
     def _shape(self) -> Hashable:
         answer = self._state.answer
-        return answer and tuple(answer.encodings["text"].values)
+        return answer and answer.n_positions
+
+    def _names(self) -> list[str]:
+        return position_names(self._answer.encodings)
+
+    def _rename(self, layer: str, plot: Any, names: list[str]) -> None:
+        if layer == _IMAGE:
+            name_tokens(plot, names)
 
     def _plot(self) -> hv.Overlay:
         return attention_map(self._answer.encodings, self._state.layer, self._state.head, dark=self.dark)

@@ -24,7 +24,7 @@ export function render({ model }) {
   box.append(scroller, legend)
   let heads = 0
 
-  const drawHead = () => {
+  const nameRow = () => {
     const row = make("tr", "names")
     const corner = make("th", "corner", "head")
     corner.scope = "row"
@@ -40,30 +40,43 @@ export function render({ model }) {
       cell.append(button)
       row.append(cell)
     }
-    thead.replaceChildren(row)
-    table.style.setProperty("--heads", heads)
+    return row
   }
-  const rowOf = (name, className, cells) => {
+  const emptyRow = (name, className) => {
     const row = make("tr", className)
     const first = make("th", "", name)
     first.scope = "row"
     row.append(first)
-    cells.forEach((parts, head) => {
+    for (let head = 0; head < heads; head++) {
       const cell = make("td")
       cell.dataset.head = head
-      if (parts !== null) {
-        const [token, distance, mark, note] = parts
-        if (mark) cell.classList.add(mark)
-        const word = make("span", "token", token)
-        word.title = token
-        if (note) word.append(make("sub", "", note))
-        cell.append(word, make("span", "number", distance))
-      } else {
-        cell.append(make("span", "blank"))
-      }
       row.append(cell)
-    })
+    }
     return row
+  }
+  const build = (rows) => {
+    table.style.setProperty("--heads", heads)
+    thead.replaceChildren(nameRow(), ...(model.has_own ? [emptyRow("own rank", "own-rank")] : []))
+    tbody.replaceChildren(...Array.from({ length: rows }, (_, i) => emptyRow(String(i + 1), "")))
+  }
+  // Cells stay, and only what they say is changed: to lay out new ones costs the browser far more.
+  const fill = (cell, parts) => {
+    if (parts === null) {
+      cell.className = ""
+      cell.replaceChildren(make("span", "blank"))
+      return
+    }
+    const [token, distance, mark, note] = parts
+    if (cell.children.length !== 2) cell.replaceChildren(make("span", "token"), make("span", "number"))
+    const [word, number] = cell.children
+    const className = `${mark ?? ""}${Number(cell.dataset.head) === model.head ? " chosen" : ""}`
+    if (cell.className !== className) cell.className = className
+    if (number.textContent !== distance) number.textContent = distance
+    if (word.title !== token || word.textContent !== token + (note ?? "")) {
+      word.title = token
+      word.textContent = token
+      if (note) word.append(make("sub", "", note))
+    }
   }
   const press = () => {
     for (const row of table.rows) {
@@ -93,26 +106,22 @@ export function render({ model }) {
   const draw = () => {
     const { heads: count, own, cells } = JSON.parse(model.table)
     const waiting = count === undefined
-    const wanted = waiting ? heads || FIRST_HEADS : count
-    if (wanted !== heads) {
-      heads = wanted
-      drawHead()
-    }
+    const [columns, rows] = waiting
+      ? [heads || FIRST_HEADS, tbody.rows.length || model.expected_rows]
+      : [count, cells.length]
     caption.textContent = model.caption
     scroller.setAttribute("aria-label", model.caption)
     table.classList.toggle("waiting", waiting)
-    if (waiting) {
-      const blanks = Array(heads).fill(null)
-      const ownRows = model.has_own ? [rowOf("own rank", "own-rank", blanks)] : []
-      const rows = tbody.rows.length || model.expected_rows
-      thead.replaceChildren(thead.rows[0], ...ownRows)
-      tbody.replaceChildren(...Array.from({ length: rows }, (_, i) => rowOf(String(i + 1), "", blanks)))
-    } else {
-      const ownRows = model.has_own ? [rowOf("own rank", "own-rank", own)] : []
-      thead.replaceChildren(thead.rows[0], ...ownRows)
-      tbody.replaceChildren(...cells.map((row, i) => rowOf(String(i + 1), "", row)))
+    const built = columns !== heads || rows !== tbody.rows.length
+    if (built) {
+      heads = columns
+      build(rows)
     }
-    press()
+    const lines = waiting ? [] : [...(model.has_own ? [own] : []), ...cells]
+    Array.from(table.rows).slice(1).forEach((row, i) => {
+      for (let head = 0; head < heads; head++) fill(row.cells[head + 1], waiting ? null : lines[i][head])
+    })
+    if (built) press()
   }
   const drawLegend = () => {
     legend.replaceChildren(

@@ -24,7 +24,10 @@ export function render({ model }) {
     form.classList.toggle("edited", edited)
     hint.textContent = edited ? "not run yet" : "or press Enter"
   }
+  // Texts that were sent and have not come back yet.
+  let underway = []
   const send = () => {
+    if (box.value !== (underway.at(-1) ?? model.text)) underway.push(box.value)
     model.send_msg({ text: box.value })
   }
   box.addEventListener("input", mark)
@@ -39,7 +42,12 @@ export function render({ model }) {
     send()
   })
   model.on("text", () => {
-    box.value = model.text
+    if (model.text === underway[0]) {
+      underway.shift() // What has been typed since stays.
+    } else {
+      underway = []
+      box.value = model.text
+    }
     mark()
   })
   box.value = model.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import holoviews as hv
@@ -12,7 +13,6 @@ from bokeh.models import FixedTicker, NumeralTickFormatter
 
 from attnxr.plots import grids
 from attnxr.plots.colors import MISSING, ramp
-from attnxr.tokens import label
 
 MOST_NAMES = 40
 """Of so many tokens, the axes bear the names; of more, the positions."""
@@ -53,6 +53,14 @@ def attention_row(n: int, position: int) -> list[grids.Corners]:
     return [(-0.5, position - 0.5, n - 0.5, position + 0.5)]
 
 
+def name_tokens(plot: Any, names: Sequence[str]) -> None:
+    """Have the drawn image of a map, and its axes, name other tokens; there must be as many as before."""
+    grids.name_positions(plot, names, "x", "y")
+    if len(names) <= MOST_NAMES:
+        for axis in (*plot.state.xaxis, *plot.state.yaxis):
+            axis.major_label_overrides = dict(enumerate(names))
+
+
 def attention_map(
     encodings: xr.Dataset, layer: int, head: int, *, position: int | None = None, dark: bool = False
 ) -> hv.Overlay:
@@ -77,7 +85,7 @@ def attention_map(
     """
     weights = attention_columns(encodings, layer, head)["image"][0]
     n = len(weights)
-    names = [label(*pair) for pair in zip(encodings["token"].values, encodings["text"].values, strict=True)]
+    names = grids.position_names(encodings)
     limits = attention_limits(n)
     powers = [10.0**power for power in range(int(np.log10(limits[0])), 1)]
     cells = hv.Image(
@@ -102,7 +110,7 @@ def attention_map(
         clipping_colors={"NaN": MISSING, "min": attention_palette(dark)[0]},
         tools=["hover"],
         hover_tooltips=[("Query", "$y{token}"), ("Key", "$x{token}"), ("Weight", "@image{0.0000}")],
-        hooks=[grids.name_positions(names, "x", "y")],
+        hooks=[lambda plot, _element: grids.name_positions(plot, names, "x", "y")],
     )
     ticks: list[Any] = list(enumerate(names)) if n <= MOST_NAMES else grids.thinned(n)
     chosen = [] if position is None else attention_row(n, position)

@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import xarray as xr
 from bokeh.models import CustomJSHover, FixedTicker, HoverTool, NumeralTickFormatter
 
 from attnxr.plots.colors import CHOSEN
 from attnxr.plots.measures import Measure
+from attnxr.tokens import label
 
 EDGE = 0.04
 """Room for the outline of a cell at the edge, in cells."""
-OUTLINE: dict[str, Any] = {"fill_alpha": 0, "line_color": CHOSEN, "tools": []}
+OUTLINE: dict[str, Any] = {
+    "fill_alpha": 0,
+    "line_color": CHOSEN,
+    "tools": [],
+    # On a canvas of its own: when it moves, the cells under it need not be drawn again.
+    "backend_opts": {"glyph_renderer.level": "overlay"},
+}
 BARE: dict[str, Any] = {
     "default_tools": [],
     "toolbar": None,
@@ -74,26 +82,25 @@ def set_columns(columns: dict[str, Any]) -> Callable[[Any, object], None]:
     return hook
 
 
-def name_positions(names: Sequence[str], *axes: str) -> Callable[[Any, object], None]:
-    """A hook for HoloViews: ``$x{token}`` of a tooltip becomes the token and its position, for each of the axes.
+def position_names(dataset: xr.Dataset) -> list[str]:
+    """How the tokens of a text are shown, in order, given what ``model.encode`` or ``model.neighbors`` returned."""
+    return [label(*pair) for pair in zip(dataset["token"].values, dataset["text"].values, strict=True)]
+
+
+def name_positions(plot: Any, names: Sequence[str], *axes: str) -> None:
+    """Have ``$x{token}`` of a drawn image's tooltip become the token and its position, for each of the axes.
 
     An image has a value for each cell, but nowhere to put a name for each column.
     """
-
-    def hook(plot: Any, _element: object) -> None:
-        hover = plot.handles["hover"]
-        hover.formatters = {
-            **hover.formatters,
-            **{
-                f"${axis}": CustomJSHover(
-                    args={"names": list(names)},
-                    code=f"const i = Math.round(special_vars.{axis}); return `${{names[i]}} (position ${{i}})`",
-                )
-                for axis in axes
-            },
-        }
-
-    return hook
+    hover = plot.handles["hover"]
+    namers = {
+        f"${axis}": CustomJSHover(
+            args={"names": list(names)},
+            code=f"const i = Math.round(special_vars.{axis}); return `${{names[i]}} (position ${{i}})`",
+        )
+        for axis in axes
+    }
+    hover.formatters = {**hover.formatters, **namers}
 
 
 def name_categories(measure: Measure) -> Callable[[Any, object], None]:

@@ -185,7 +185,7 @@ def position_map(
     shown, limits = MEASURES[measure], MEASURES[measure].limits(near)
     columns = position_columns(near, head, measure, significance)
     n_layers, n = columns["image"][0].shape
-    names = [label(*pair) for pair in zip(near["token"].values, near["text"].values, strict=True)]
+    names = grids.position_names(near)
     values = columns["image"][0]
     if np.isnan(values).all():  # HoloViews looks for the range of what it is given; the hook puts the NaN back
         values = np.full_like(values, limits[0])
@@ -207,7 +207,7 @@ def position_map(
         ],
         hooks=[
             grids.set_columns(columns),
-            grids.name_positions(names, "x"),
+            lambda plot, _element: grids.name_positions(plot, names, "x"),
             grids.name_categories(shown),
         ],
     )

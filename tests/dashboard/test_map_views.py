@@ -17,6 +17,7 @@ from attnxr.dashboard.answer import Answer, Aspect, Request
 from attnxr.dashboard.components import Choices, Heading
 from attnxr.dashboard.state import State
 from attnxr.plots import MEASURES, measure_values
+from tests import models
 
 Solve = Callable[[Request], Answer]
 Kind = type[HeadMap] | type[PositionMap] | type[AttentionMatrix]
@@ -176,6 +177,30 @@ def test_a_model_of_another_shape_is_drawn_anew(answered: State, solve: Solve, k
     fresh = opened(kind, answered)
     for name, column in sources(fresh)[0].items():
         np.testing.assert_array_equal(sources(view)[0][name], column)
+
+
+@pytest.mark.parametrize("kind", [PositionMap, AttentionMatrix])
+def test_another_text_of_as_many_tokens_is_named_in_the_figure_that_is_there(
+    answered: State, solve: Solve, kind: Kind
+) -> None:
+    late, view = kind(answered), opened(kind, answered)
+    figure = part(view, pn.pane.HoloViews).object
+    answered.text = " ".join(reversed(models.SENTENCE.rstrip(".").split())) + "."
+    answered.land(solve(answered.request))
+    fresh = opened(kind, answered)
+    pn.panel(late).get_root()
+    assert part(view, pn.pane.HoloViews).object is figure
+    names = [tokens_named(each) for each in (view, late, fresh)]
+    assert names[0] == names[1] == names[2]
+    assert names[0]["$x"][1:4] == ["banana", "a", "like"]
+
+
+def tokens_named(view: Viewer) -> dict[str, Any]:
+    """What a figure calls the tokens: in its tooltip, by axis, and on its axes."""
+    plot = drawn(view)[0]
+    formatters = plot.handles["hover"].formatters
+    said = {axis: formatters[axis].args["names"] for axis in ("$x", "$y") if axis in formatters}
+    return {**said, "axes": [axis.major_label_overrides for axis in (*plot.state.xaxis, *plot.state.yaxis)]}
 
 
 @pytest.mark.parametrize("kind", [HeadMap, PositionMap, AttentionMatrix])
