@@ -11,6 +11,7 @@ from panel.util import edit_readonly
 from served import SHELF
 
 from attnxr.dashboard import Dashboard, State, Worker
+from attnxr.dashboard.cache import ANSWERS
 from attnxr.dashboard.components import Keys
 from attnxr.dashboard.history import History
 from attnxr.dashboard.patch import in_one_patch
@@ -40,11 +41,13 @@ class Session:
     """
 
     def __init__(self, models: Sequence[str]) -> None:
-        state = State(models)
+        state = self._state = State(models)
         # Before there is a worker: nothing is computed yet, so that nothing is computed in vain.
         history = History(state, pn.state.location.search if pn.state.location else "")
         self._worker = Worker(state, SHELF)
-        self._dashboard = Dashboard(state)
+        self._begin(state)
+        # Tables are read first, and are there at once: figures cost the browser five times as much, so they follow.
+        self._dashboard = Dashboard(state, shown=False)
         # "?theme=dark" in the address is known here at once; the page itself tells of later changes.
         self._dashboard.dark = pn.config.theme == "dark"
         self.page = pmui.Page(
@@ -59,8 +62,21 @@ class Session:
         with edit_readonly(self.page):
             self.page.busy = param.bind(bool, state.param.activity)
         self.page.param.watch(self._follow_theme, "dark_theme")
-        pn.state.onload(lambda: state.param.trigger("text"))
         pn.state.on_session_destroyed(self._close)
+
+    def _begin(self, state: State) -> None:
+        """Show in the page's first words what is known already; ask for what is not when it can show progress."""
+        model = SHELF.loaded(state.model)
+        known = model and ANSWERS.find(state.request, model)
+        if known:
+            state.land(known)
+        pn.state.onload(lambda: in_one_patch(self._loaded))
+
+    def _loaded(self) -> None:
+        """The browser has drawn the page."""
+        self._dashboard.shown = True
+        if self._state.answer is None:
+            self._state.param.trigger("text")
 
     def _follow_theme(self, event: param.parameterized.Event) -> None:
         in_one_patch(lambda: setattr(self._dashboard, "dark", event.new))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from threading import Lock
 
@@ -45,7 +46,33 @@ class Shelf:
         with lock:
             if name not in self._models:
                 self._models[name] = self._load(name)
+                _keep_for_life()
             return self._models[name]
+
+    def loaded(self, name: str) -> Model | None:
+        """Give the model of a name where it is loaded already, without waiting.
+
+        Parameters
+        ----------
+        name : str
+            A name that `attnxr.load_model` takes.
+
+        Returns
+        -------
+        Model or None
+            The model.
+        """
+        return self._models.get(name)
+
+
+def _keep_for_life() -> None:
+    """Have Python no longer look through what is there by now for garbage.
+
+    By now torch, transformers and the model are: most of a million objects, which took half a second whenever a visitor
+    had left, and nobody else was answered meanwhile.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 SHELF = Shelf()

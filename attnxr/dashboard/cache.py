@@ -60,16 +60,12 @@ class Answers:
             return answer(request, load, report)
         report(f"Loading {request.model}", None)
         model = load(request.model)
+        found = self.find(request, model)
+        if found is not None:
+            return found
         key = weakref.ref(model.vocabulary), request
         with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
-            else:
-                previous = self._alike(key) or previous
-        if found is not None:
-            found.answer.refusals.clear()  # to ask again is to try again
-            return found.answer
+            previous = self._alike(key) or previous
         given = answer(request, load, report, previous)
         if key[0]() is model.vocabulary:
             with self._lock:
@@ -77,6 +73,30 @@ class Answers:
                 self._kept.move_to_end(key)
                 self._make_room()
         return given
+
+    def find(self, request: Request, model: Model) -> Answer | None:
+        """Give the answer to a request where it was given before and is kept; None otherwise.
+
+        Parameters
+        ----------
+        request : Request
+            What is asked.
+        model : Model
+            The model of the name in the request.
+
+        Returns
+        -------
+        Answer or None
+            The answer; what it once refused may be tried again.
+        """
+        key = weakref.ref(model.vocabulary), request
+        with self._lock:
+            found = self._kept.get(key)
+            if found is None:
+                return None
+            self._kept.move_to_end(key)
+        found.answer.refusals.clear()  # to ask again is to try again
+        return found.answer
 
     def grown(self, answer: Answer) -> None:
         """Count anew what an answer takes, which has been given another aspect."""

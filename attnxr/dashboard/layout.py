@@ -52,7 +52,7 @@ _PANELS = {"flex": "5 1 580px", "min-width": "0"}
 
 
 class Dashboard(View):
-    """The instrument: one State, and every view of it.
+    """The instrument: one State, and every view of it. Until it is shown, its figures are not drawn.
 
     Parameters
     ----------
@@ -67,9 +67,9 @@ class Dashboard(View):
         self.state = state
         self._top = [Controls(state, OpenFile(state)), Progress(state)]
         self._strip = TokenStrip(state, dark=self.dark)
-        self._maps = [Maps(state, dark=self.dark)]
+        self._maps = [Maps(state, dark=self.dark, shown=self.shown)]
         self._tables = [NeighborTable(state), SequenceTable(state)]
-        self._panels = Panels(state, PANELS, dark=self.dark)
+        self._panels = Panels(state, PANELS, dark=self.dark, shown=self.shown)
 
     def cleanup(self) -> None:
         """Clean up every view."""
@@ -80,6 +80,11 @@ class Dashboard(View):
     def _recolor(self) -> None:
         for view in (self._strip, *self._maps, self._panels):
             view.dark = self.dark
+
+    @param.depends("shown", watch=True)
+    def _show(self) -> None:
+        for view in (*self._maps, self._panels):
+            view.shown = self.shown
 
     def __panel__(self) -> pn.Column:
         groups = [

@@ -29,7 +29,9 @@ class Panels(View):
         super().__init__(**params)
         self._state = state
         open_ = _open(state, views)
-        self.views = {name: view(state, dark=self.dark, shown=name == open_) for name, view in views.items()}
+        self.views = {
+            name: view(state, dark=self.dark, shown=self.shown and name == open_) for name, view in views.items()
+        }
         self._tabs = Tabs(
             self._choose, names=list(views), views=list(self.views.values()), caption="Panels", open=open_
         )

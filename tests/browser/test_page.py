@@ -51,6 +51,24 @@ def test_a_newcomer_sees_real_neighbours_and_clicks_through_them(
     visitor.sees(*start, layer=2, head=7, position=11)
 
 
+def test_what_is_known_comes_with_the_page_and_all_that_follows_a_click_in_one_message(visitor: Visitor) -> None:
+    heard: list[str] = []
+    visitor.page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: heard.append(str(frame))))
+    visitor.page.reload()
+    visitor.wait()
+    (document,) = (frame for frame in heard if frame.startswith('{"doc"'))
+    assert "position 1, token" in document  # what is said of a chip
+
+    visitor.table(VOCABULARY).locator("tbody td").first.evaluate("(cell) => { window.kept = cell }")
+    visitor.press_token(3)
+    visitor.page.get_by_text("at position 3,").first.wait_for()
+    (answer,) = (frame for frame in heard if '"attr":"chosen"' in frame)
+    assert answer.count('"attr":"table"') == 2
+    assert '"kind":"ColumnDataChanged"' in answer
+    assert '"attr":"query"' in answer
+    assert visitor.table(VOCABULARY).locator("tbody td").first.evaluate("(cell) => cell === window.kept")
+
+
 def test_a_head_is_chosen_in_either_table(visitor: Visitor) -> None:
     visitor.table(VOCABULARY).locator("tbody tr").nth(3).locator("td").nth(2).click()
     visitor.table(SEQUENCE).locator("thead button[aria-pressed=true]", has_text="2").wait_for()
@@ -164,6 +182,18 @@ def test_a_newer_text_overtakes_an_older_one(visitor: Visitor, tiny_model: attnx
         visitor.text_box.press("Enter")
     visitor.page.get_by_text(f"{tiny_model.encode('Nobody knows.').sizes['position']} tokens").wait_for()
     visitor.sees(*results(tiny_model, "Nobody knows."), layer=0, head=0, position=1)
+
+
+def test_what_is_typed_while_an_answer_comes_stays(visitor: Visitor) -> None:
+    with visitor.refresh():
+        visitor.text_box.fill("Time flies.")
+        visitor.text_box.press("Enter")
+        visitor.text_box.press_sequentially(" Fruit")
+    assert visitor.text_box.input_value() == "Time flies. Fruit"
+    visitor.page.get_by_text("not run yet").first.wait_for()
+    visitor.page.go_back()
+    visitor.page.get_by_text("or press Enter").first.wait_for()
+    assert visitor.text_box.input_value() == START
 
 
 def test_a_model_that_cannot_be_had_says_so_and_the_next_one_works(visitor: Visitor, tiny_folder: str) -> None:

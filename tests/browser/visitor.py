@@ -36,6 +36,7 @@ _FIGURE = """(axis) => {
     }
     return null
 }"""
+_DRAWN = f"(axis) => Boolean(({_FIGURE})(axis)?.has_finished())"
 _PIXEL = f"""([axis, y, x]) => {{
     const view = ({_FIGURE})(axis)
     view.canvas_view.el.scrollIntoView({{block: "center"}})
@@ -87,8 +88,12 @@ class Visitor:
         self.strip = page.get_by_role("group", name="Tokens of the text")
 
     def wait(self) -> None:
-        """Wait until the page shows an answer."""
+        """Wait until the page shows an answer, figures too: they are drawn after all else."""
         self.page.locator("table:not(.waiting)", has_text=VOCABULARY).wait_for()
+        self._wait_for(HEADS)
+
+    def _wait_for(self, figure: str) -> None:
+        self.page.wait_for_function(_DRAWN, arg=figure)
 
     @contextmanager
     def refresh(self) -> Iterator[None]:
@@ -112,14 +117,17 @@ class Visitor:
 
     def press(self, figure: str, y: float, x: float) -> None:
         """Click a cell of a figure."""
+        self._wait_for(figure)
         self.page.mouse.click(*self.page.evaluate(_PIXEL, [figure, y, x]))
 
     def point_at(self, figure: str, y: int, x: int) -> None:
         """Rest the pointer on a cell of a figure."""
+        self._wait_for(figure)
         self.page.mouse.move(*self.page.evaluate(_PIXEL, [figure, y, x]), steps=3)
 
     def sources(self, figure: str) -> list[dict[str, list[str]]]:
         """What a figure draws: columns of its cells, and of its outline."""
+        self._wait_for(figure)
         return self.page.evaluate(_SOURCES, figure)
 
     def image(self, figure: str) -> np.ndarray:

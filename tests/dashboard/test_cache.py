@@ -51,6 +51,15 @@ def test_the_same_request_has_the_same_answer_and_another_has_another(model: Mod
     assert len(answers) == 5
 
 
+def test_what_is_kept_can_be_found_without_asking_for_it(model: Model) -> None:
+    answers = Answers()
+    assert answers.find(ASKED, model) is None
+    given = answers(ASKED, lambda _name: model, quiet)
+    assert answers.find(ASKED, model) is given
+    assert answers.find(OTHER, model) is None
+    assert answers.find(ASKED, attnxr.Model(models.tiny_bert(), models.wordpiece_tokenizer(), name="bert")) is None
+
+
 def test_encodings_of_another_visitor_serve_again_where_they_are_the_same(model: Model) -> None:
     answers = Answers()
     first = answers(ASKED, lambda _name: model, quiet)

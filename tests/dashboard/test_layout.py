@@ -11,6 +11,7 @@ from panel.custom import JSComponent
 import attnxr
 from attnxr.dashboard import Dashboard
 from attnxr.dashboard.components import Chips, RankTable
+from attnxr.dashboard.state import State
 from tests import models
 
 
@@ -45,6 +46,15 @@ def test_explore_raises_what_is_wrong(model: attnxr.Model) -> None:
         attnxr.explore(" ", model=model)
     with pytest.raises(attnxr.ModelNotFoundError, match="no-such-model"):
         attnxr.explore(models.SENTENCE, model="no-such-model")
+
+
+def test_figures_wait_until_it_is_shown(answered: State) -> None:
+    dashboard = Dashboard(answered, shown=False)
+    figures = pn.panel(dashboard).select(pn.pane.HoloViews)
+    assert all(table.table for table in pn.panel(dashboard).select(RankTable))
+    assert [figure.object for figure in figures] == [None] * len(figures)
+    dashboard.shown = True
+    assert sum(figure.object is not None for figure in figures) == 3  # two maps, and the open tab's
 
 
 def test_it_can_be_displayed_twice(model: attnxr.Model) -> None:

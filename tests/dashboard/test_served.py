@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import importlib.util
 import shutil
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +31,12 @@ def served() -> ModuleType:
     return module
 
 
+@pytest.fixture(autouse=True)
+def thaw() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
 def test_a_model_is_loaded_once_however_many_ask_at_once(served: ModuleType, shelf: dict[str, attnxr.Model]) -> None:
     loads: list[str] = []
     everyone = threading.Barrier(4)
@@ -47,6 +55,18 @@ def test_a_model_is_loaded_once_however_many_ask_at_once(served: ModuleType, she
         given = list(pool.map(ask, range(4)))
     assert loads == ["bert"]
     assert all(model is shelf["bert"] for model in given)
+
+
+def test_what_is_loaded_is_told_without_waiting_and_never_looked_through_for_garbage(
+    served: ModuleType, shelf: dict[str, attnxr.Model]
+) -> None:
+    models = served.Shelf(shelf.__getitem__)
+    assert models.loaded("bert") is None
+    frozen = gc.get_freeze_count()
+    models("bert")
+    assert models.loaded("bert") is shelf["bert"]
+    assert models.loaded("roberta") is None
+    assert gc.get_freeze_count() > frozen + 10_000
 
 
 def test_a_model_that_could_not_be_had_is_tried_anew(served: ModuleType, shelf: dict[str, attnxr.Model]) -> None:
