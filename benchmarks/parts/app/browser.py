@@ -77,8 +77,9 @@ class Seen:
         From a click on a token to the last view, with a short and a long text.
     new_text : list of float
         From Enter to the last view.
-    page, heap : int
-        Memory of the process that draws the page with the long text, and of what its scripts hold.
+    page, private, heap : int
+        Memory of the process that draws the page with the long text, of what of it is no other process's too (as the
+        browser's own task manager counts), and of what its scripts hold.
     """
 
     def __init__(self) -> None:
@@ -87,7 +88,7 @@ class Seen:
         self.click: list[float] = []
         self.long_click: list[float] = []
         self.new_text: list[float] = []
-        self.page = self.heap = 0
+        self.page = self.private = self.heap = 0
 
 
 async def look(server: Server, size: Size) -> Seen:
@@ -110,7 +111,7 @@ async def look(server: Server, size: Size) -> Seen:
         say("a long text")
         await _run(page, text(size.long, seed=99))
         seen.long_click = await _clicks(page, size.clicks)
-        seen.page, seen.heap = await _memory(page)
+        seen.page, seen.private, seen.heap = await _memory(page)
         await browser.close()
     return seen
 
@@ -122,7 +123,7 @@ async def _arrive(browser: Browser, server: Server, seen: Seen, stay: bool = Fal
     for found in (seen.paint, seen.again):
         await page.goto(server.address)
         found.append(await page.evaluate("window.painted") / 1e3)
-    await page.wait_for_timeout(1000)
+        await page.wait_for_timeout(1000)  # nobody leaves at once, and comes again
     if not stay:
         await context.close()
     return page
@@ -155,11 +156,12 @@ async def _settled(page: Page) -> float:
     return took / 1e3
 
 
-async def _memory(page: Page) -> tuple[int, int]:
+async def _memory(page: Page) -> tuple[int, int, int]:
     session: Any = await page.context.new_cdp_session(page)
     await session.send("HeapProfiler.collectGarbage")
     await session.send("Performance.enable")
     metrics = {each["name"]: each["value"] for each in (await session.send("Performance.getMetrics"))["metrics"]}
     started = psutil.Process().children(recursive=True)
-    drawing = [each.memory_info().rss for each in started if "--type=renderer" in each.cmdline()]
-    return max(drawing), int(metrics["JSHeapUsedSize"])
+    drawing = [each.memory_full_info() for each in started if "--type=renderer" in each.cmdline()]
+    largest = max(drawing, key=lambda memory: memory.rss)
+    return largest.rss, largest.uss, int(metrics["JSHeapUsedSize"])

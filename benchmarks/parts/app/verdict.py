@@ -42,8 +42,9 @@ def judge(size: Size, seen: Seen, alone: _Clicks, many: _Clicks, beside: _Clicks
     times("browser: new text of 14 tokens → all views", seen.new_text, 1000)
     times("browser: first useful paint, first visit", seen.paint, 2000)
     times("browser: first useful paint, second visit", seen.again, 2000)
-    page, heap = seen.page / MIB, seen.heap / MIB
+    page, private, heap = (each / MIB for each in (seen.page, seen.private, seen.heap))
     amount(f"browser: memory of the page, {size.long + 2} tokens", f"{page:.0f} MiB", "≤ 500 MB", seen.page <= 5e8)
+    amount("  of which is its alone", f"{private:.0f} MiB", "≤ 500 MB", seen.private <= 5e8)
     amount("  of which its scripts hold", f"{heap:.0f} MiB", "≤ 500 MB", seen.heap <= 5e8)
     times("wire: click → all patches, one visitor", alone[0], 100)
     times(f"wire: the same, {size.visitors} visitors", many[0], 150)

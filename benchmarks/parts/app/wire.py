@@ -38,6 +38,7 @@ class WireVisitor:
         self._socket: WebSocketClientConnection = await websocket_connect(
             f"ws{address.removeprefix('http')}/ws", subprotocols=["bokeh", token[1]], max_message_size=_LARGEST
         )
+        self._socket.protocol.set_nodelay(True)  # as browsers do
         self._greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._document: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._listener = asyncio.create_task(self._listen())
@@ -45,10 +46,13 @@ class WireVisitor:
             await self._greeted  # the server hangs up on whoever speaks before it has said that it is ready
         await self._send("PULL-DOC-REQ", {})
         parts = [(each["id"], _attributes(_attributes(each).get("data"))) for each in _objects(await self._document)]
-        (self._chips,) = (part for part, has in parts if has.get("caption") == "Tokens of the text")
+        ((self._chips, tokens),) = (
+            (part, has["items"]) for part, has in parts if has.get("caption") == "Tokens of the text"
+        )
         (self._text_box,) = (part for part, has in parts if "text" in has)
         await self._event("document_ready", None)
-        await self.until('"items"')
+        if tokens == "[]":
+            await self.until('"items"')
 
     async def leave(self) -> None:
         """Close the page."""
