@@ -28,6 +28,10 @@ def address(tmp_path: Path) -> Iterator[str]:
 class Cell(Visitor):
     """What one cell of the notebook shows."""
 
+    def wait(self) -> None:
+        """Wait until the cell shows an answer; of figures only the page as a whole knows."""
+        self.table(VOCABULARY).and_(self.page.locator("table:not(.waiting)")).wait_for()
+
     def shows(self, near: xr.Dataset, layer: int, position: int) -> None:
         """Wait until the table shows the neighbours at a position."""
         here, table = near.isel(layer=layer, position=position), self.table(VOCABULARY)

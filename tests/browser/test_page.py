@@ -53,8 +53,11 @@ def test_a_newcomer_sees_real_neighbours_and_clicks_through_them(
 
 def test_what_is_known_comes_with_the_page_and_all_that_follows_a_click_in_one_message(visitor: Visitor) -> None:
     heard: list[str] = []
-    visitor.page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: heard.append(str(frame))))
-    visitor.page.reload()
+    page = visitor.page.context.new_page()
+    page.set_default_timeout(60_000)
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: heard.append(str(frame))))
+    page.goto(visitor.page.url)
+    visitor = Visitor(page)
     visitor.wait()
     (document,) = (frame for frame in heard if frame.startswith('{"doc"'))
     assert "position 1, token" in document  # what is said of a chip
