@@ -45,7 +45,7 @@ class Session:
         # Before there is a worker: nothing is computed yet, so that nothing is computed in vain.
         history = History(state, pn.state.location.search if pn.state.location else "")
         self._worker = Worker(state, SHELF)
-        self._begin(state)
+        self._begin()
         # Tables are read first, and are there at once: figures cost the browser five times as much, so they follow.
         self._dashboard = Dashboard(state, shown=False)
         # "?theme=dark" in the address is known here at once; the page itself tells of later changes.
@@ -64,8 +64,9 @@ class Session:
         self.page.param.watch(self._follow_theme, "dark_theme")
         pn.state.on_session_destroyed(self._close)
 
-    def _begin(self, state: State) -> None:
+    def _begin(self) -> None:
         """Show in the page's first words what is known already; ask for what is not when it can show progress."""
+        state = self._state
         model = SHELF.loaded(state.model)
         known = model and ANSWERS.find(state.request, model)
         if known:

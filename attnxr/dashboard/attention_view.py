@@ -15,7 +15,7 @@ from attnxr.dashboard.rows import token_label
 from attnxr.dashboard.state import State
 from attnxr.plots import attention_columns, attention_map
 from attnxr.plots.attention import attention_palette, attention_row, name_tokens
-from attnxr.plots.grids import outlines, position_names
+from attnxr.plots.grids import outlines, token_names
 
 _IMAGE, _OUTLINE = "Image.I", "Rectangles.I"
 
@@ -49,12 +49,9 @@ class AttentionMatrix(Figure):
         answer = self._state.answer
         return answer and answer.n_positions
 
-    def _names(self) -> list[str]:
-        return position_names(self._answer.encodings)
-
-    def _rename(self, layer: str, plot: Any, names: list[str]) -> None:
+    def _rename(self, layer: str, plot: Any) -> None:
         if layer == _IMAGE:
-            name_tokens(plot, names)
+            name_tokens(plot, token_names(self._answer.encodings))
 
     def _plot(self) -> hv.Overlay:
         return attention_map(self._answer.encodings, self._state.layer, self._state.head, dark=self.dark)

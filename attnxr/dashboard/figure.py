@@ -28,7 +28,7 @@ class Figure(View):
 
     Drawing a figure costs a hundred times what replacing its data does, so it is drawn again only when its
     shape changes. A subclass says what is drawn: `_shape`, `_plot` and `_sources`, and, where it has them,
-    `_names` with `_rename`, `_detail`, `_blank`, `_dress` and `_tap`.
+    `_rename`, `_detail`, `_blank`, `_dress` and `_tap`.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class Figure(View):
         # displayed there no more.
         self._plots: dict[str, WeakSet[Any]] = {}
         self._sent: dict[str, Columns | None] = {}
-        self._named: list[str] = []
+        self._named: Answer | None = None
         self._files = FigureFiles(self._save, title=heading.title)
         self._pane = pn.pane.HoloViews(
             None, height=self.height, max_width=self.max_width, sizing_mode="stretch_width", linked_axes=False
@@ -84,12 +84,8 @@ class Figure(View):
         """Columns of the layers by their names in the overlay, as in "HeatMap.I". Called when there is a shape."""
         raise NotImplementedError
 
-    def _names(self) -> list[str]:
-        """What the figure calls its tokens, where its axes or tooltips do. Called when there is a shape."""
-        return []
-
-    def _rename(self, layer: str, plot: Any, names: list[str]) -> None:
-        """Have a layer's plot call its tokens so."""
+    def _rename(self, layer: str, plot: Any) -> None:
+        """Have a layer's plot call the tokens as the answer does. Called when there is a shape."""
 
     def _detail(self) -> str:
         """What the figure shows at this moment, in a few words."""
@@ -128,12 +124,13 @@ class Figure(View):
             self._draw()
             return
         sources = None if shape is None else self._sources()
-        names = self._named if shape is None else self._names()
-        renamed, self._named = names != self._named, names
+        renamed = shape is not None and self._named is not self._answer
+        if renamed:
+            self._named = self._answer
         for layer, plots in self._plots.items():
             if renamed:
                 for plot in plots:
-                    self._rename(layer, plot, names)
+                    self._rename(layer, plot)
             columns = sources and sources[layer]
             if layer in self._sent and _same(columns, self._sent[layer]):
                 continue
@@ -161,8 +158,8 @@ class Figure(View):
         self._plots[layer].add(plot)
         fits = self._drawn is not None and self._shape() == self._drawn
         if fits:
-            self._named = self._names()
-            self._rename(layer, plot, self._named)
+            self._named = self._answer
+            self._rename(layer, plot)
         self._fill(layer, plot, self._sources()[layer] if fits else None)
         self._dress(layer, plot)
 

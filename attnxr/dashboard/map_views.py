@@ -18,7 +18,7 @@ from attnxr.dashboard.rows import token_label
 from attnxr.dashboard.state import State
 from attnxr.dashboard.view import View
 from attnxr.plots import head_columns, head_map, position_columns, position_map
-from attnxr.plots.grids import cell_outline, name_positions, outlines, position_names
+from attnxr.plots.grids import cell_outline, name_positions, outlines, token_names
 from attnxr.plots.layer_maps import position_outlines
 
 _CELLS, _IMAGE, _OUTLINE = "HeatMap.I", "Image.I", "Rectangles.I"
@@ -132,12 +132,9 @@ class PositionMap(_Measured):
         answer = self._state.answer
         return answer and (answer.n_layers, answer.n_positions, self._scale())
 
-    def _names(self) -> list[str]:
-        return position_names(self._answer.neighbors)
-
-    def _rename(self, layer: str, plot: Any, names: list[str]) -> None:
+    def _rename(self, layer: str, plot: Any) -> None:
         if layer == _IMAGE:
-            name_positions(plot, names, "x")
+            name_positions(plot, token_names(self._answer.neighbors), "x")
 
     def _plot(self) -> hv.Overlay:
         state, answer = self._state, self._answer

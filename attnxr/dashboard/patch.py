@@ -53,7 +53,7 @@ def _send_together(document: Document) -> None:
     patches = [event for event in callbacks._held_events if isinstance(event, DocumentPatchedEvent)]
     if not patches:
         return
-    callbacks._held_events = [event for event in callbacks._held_events if event not in patches]
+    callbacks._held_events = [event for event in callbacks._held_events if not isinstance(event, DocumentPatchedEvent)]
     for connection in session._subscribed_connections:
         # Else what is short waits for the browser's word that it has what came before, and browsers take 40 ms for it.
         connection._socket.set_nodelay(True)

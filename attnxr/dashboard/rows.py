@@ -10,6 +10,7 @@ import xarray as xr
 
 from attnxr.dashboard.answer import Answer
 from attnxr.paths import Name
+from attnxr.plots.grids import token_names
 from attnxr.tokens import label
 
 _CHECKS = {"reconstruction": "W_O z", "identity": "identity", "unchanged": "output unchanged"}
@@ -40,7 +41,7 @@ def token_chips(encodings: xr.Dataset) -> list[dict[str, Any]]:
         ``label`` (how the token is shown), ``special`` (whether the model put it there), ``joined`` (whether
         it goes on with the word before it) and ``title`` (what is said of it when the pointer rests on it).
     """
-    names = _labels(encodings["token"].values, encodings["text"].values)
+    names = token_names(encodings)
     special = encodings["is_special"].values.astype(bool)
     words = encodings["word"].values
     joined = np.zeros(len(words), dtype=bool)
@@ -110,7 +111,7 @@ def sequence_table(answer: Answer, layer: int, position: int) -> dict[str, Any]:
     """
     here = answer.sequence.isel(layer=layer, position=position).transpose("rank", "head")
     encodings = answer.encodings
-    names = _labels(encodings["token"].values, encodings["text"].values)
+    names = token_names(encodings)
     same = encodings["token_id"].values == encodings["token_id"].values[position]
     cells = [
         [names[other], number(distance), "own" if same[other] else "", str(other)]

@@ -85,7 +85,7 @@ def attention_map(
     """
     weights = attention_columns(encodings, layer, head)["image"][0]
     n = len(weights)
-    names = grids.position_names(encodings)
+    names = grids.token_names(encodings)
     limits = attention_limits(n)
     powers = [10.0**power for power in range(int(np.log10(limits[0])), 1)]
     cells = hv.Image(

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from attnxr.plots.colors import CHOSEN, OWN, QUIET
-from attnxr.tokens import label
+from attnxr.plots.grids import token_names
 
 _KINDS = {"own token": OWN, "neighbour": QUIET}
 _FRAME = 560, 440  # pixels
@@ -35,7 +35,7 @@ def map_columns(found: xr.Dataset) -> dict[str, np.ndarray]:
         position, as far as they are one) and ``label``, what is written beside the point, if anything.
     """
     vector = found["kind"].values == "encoding"
-    token = [label(*pair) for pair in zip(found["token"].values, found["text"].values, strict=True)]
+    token = token_names(found)
     dims = [dim for dim in ("layer", "head", "kv_head", "position") if dim in found.coords]
     at = {dim: found[dim].values for dim in dims}
     varying = [dim for dim in dims if len(set(at[dim][vector])) > 1]

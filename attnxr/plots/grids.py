@@ -82,8 +82,8 @@ def set_columns(columns: dict[str, Any]) -> Callable[[Any, object], None]:
     return hook
 
 
-def position_names(dataset: xr.Dataset) -> list[str]:
-    """How the tokens of a text are shown, in order, given what ``model.encode`` or ``model.neighbors`` returned."""
+def token_names(dataset: xr.Dataset) -> list[str]:
+    """How tokens are shown, in order, given a Dataset with their ``token`` and ``text``."""
     return [label(*pair) for pair in zip(dataset["token"].values, dataset["text"].values, strict=True)]
 
 

@@ -185,7 +185,7 @@ def position_map(
     shown, limits = MEASURES[measure], MEASURES[measure].limits(near)
     columns = position_columns(near, head, measure, significance)
     n_layers, n = columns["image"][0].shape
-    names = grids.position_names(near)
+    names = grids.token_names(near)
     values = columns["image"][0]
     if np.isnan(values).all():  # HoloViews looks for the range of what it is given; the hook puts the NaN back
         values = np.full_like(values, limits[0])
