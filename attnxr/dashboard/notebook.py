@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import holoviews as hv
 import panel as pn
 
-_cell: str | None = None  # the cell whose output holds the scripts
+_SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+_ran: tuple[str | None, str] | None = None  # the cell whose output holds the scripts, and which run of it
 
 
 def load_scripts() -> None:
     """Put the scripts that draw the views into the output of the cell that is running, once, and from this machine.
 
-    Does nothing outside a notebook, or where the user has loaded them by ``pn.extension`` or ``hv.extension``. A cell
-    that is run again gets them again, since its output is replaced.
+    Does nothing outside a notebook. Those that the user has loaded by ``pn.extension`` or ``hv.extension`` are not
+    loaded again. A cell that is run again gets them again, since its output is replaced.
     """
-    global _cell
+    global _ran
     shell: Any = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if not hasattr(shell, "kernel"):
         return
-    cell = shell.get_parent().get("metadata", {}).get("cellId")
-    loaded = pn.extension._loaded or hv.extension._loaded
-    if not loaded or (cell is not None and cell == _cell):
+    parent = shell.get_parent()
+    cell, run = parent.get("metadata", {}).get("cellId"), parent["header"]["msg_id"]
+    again = _ran is not None and cell is not None and cell == _ran[0] and run != _ran[1]
+    if again or not (pn.extension._loaded or hv.extension._loaded):
         pn.extension(inline=True)
-        _cell = cell
+    if again or _ran is None:
+        shell.display_pub.publish({"application/javascript": _SCRIPT})
+        _ran = cell, run

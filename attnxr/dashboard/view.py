@@ -31,6 +31,10 @@ class View(Viewer):
     state: State
     """What it follows; ``state.select(…)`` moves the selection."""
 
+    def __init__(self, **params: Any) -> None:
+        load_scripts()
+        super().__init__(**params)
+
     def _take(self, given: State | xr.Dataset) -> State:
         """Set and give the State to follow, given one or a Dataset to make it of; raises what `state_for` does."""
         self.state = state_for(type(self).__name__, self.needs, given)
@@ -38,7 +42,3 @@ class View(Viewer):
 
     def cleanup(self) -> None:
         """Let go of what would keep the session alive after its visitor has left."""
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
-        load_scripts()
-        return super()._repr_mimebundle_(include, exclude)

@@ -23,7 +23,7 @@ from tests.browser.visitor import FLAGS
 
 EXPLORE = Path(__file__).parents[2] / "examples" / "explore.ipynb"
 _LIVE = "application/vnd.holoviews_exec.v0+json"
-_SIZE = {"width": 1360, "height": 3000}  # as high as it takes to show every output whole
+_SIZE = {"width": 1360, "height": 4200}  # as high as it takes to show every output whole
 
 
 def main() -> None:
