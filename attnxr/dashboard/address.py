@@ -36,7 +36,7 @@ class Place:
     inputs : dict
         Values of the state's parameters.
     selection : dict
-        ``layer``, ``head`` and ``position`` to choose in the answer, where the address says them.
+        ``layer`` (its number in the model), ``head`` and ``position`` to choose, where the address says them.
     notices : list of str
         What to tell the visitor of what cannot be shown.
     """
@@ -81,7 +81,10 @@ def write(state: State) -> tuple[str, list[str]]:
     if state.causal is not None:
         said["mask"] = "on" if state.causal else "off"
     if state.answer is not None:
-        said |= {name: str(getattr(state, name)) for name in ("layer", "head") if getattr(state, name)}
+        if state.layer:
+            said["layer"] = str(state.answer.layers[state.layer])
+        if state.head:
+            said["head"] = str(state.head)
         if state.position != first_word(state.answer.encodings):
             said["at"] = str(state.position)
     # Which model a server starts with may change: a link that says anything says the model too.

@@ -108,6 +108,11 @@ class Answer:
         return {"layer": self.n_layers, "head": self.n_heads, "position": self.n_positions}
 
     @property
+    def layers(self) -> list[int]:
+        """The number of each layer in the model, which may have attention in a part of its layers only."""
+        return [int(number) for number in self.neighbors["layer"].values]
+
+    @property
     def n_layers(self) -> int:
         """Number of layers."""
         return int(self.neighbors.sizes["layer"])

@@ -65,12 +65,13 @@ class AttentionMatrix(Figure):
 
     def _detail(self) -> str:
         state, encodings = self._state, self._answer.encodings
+        where = f"layer {self._answer.layers[state.layer]}, head {state.head}"
         weights = (
             encodings["attention"].variable.isel(layer=state.layer, head=state.head, position=state.position).values
         )
         most = int(np.argmax(weights))
         return (
-            f"layer {state.layer}, head {state.head} · “{token_label(encodings, state.position)}” attends most to "
+            f"{where} · “{token_label(encodings, state.position)}” attends most to "
             f"“{token_label(encodings, most)}” at position {most}, {weights[most]:.0%}"
         )
 

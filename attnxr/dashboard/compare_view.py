@@ -65,7 +65,7 @@ class DifferenceMap(Figure):
         comparison = self._state.comparison
         if comparison is None or comparison.found is None:
             return None
-        return comparison.a.n_layers, comparison.a.n_heads, self.measure
+        return tuple(comparison.a.layers), comparison.a.n_heads, self.measure
 
     def _arguments(self) -> tuple[Any, Any, int | None, str]:
         comparison, position = self._state.comparison, self._state.position
@@ -259,7 +259,7 @@ class Compare(View):
             self._lists_heading.detail = ""
             return
         shown = neighbor_lists(comparison, state.layer, state.head, state.position)
-        self._lists_heading.detail = f"layer {state.layer} · head {state.head}"
+        self._lists_heading.detail = f"layer {comparison.a.layers[state.layer]} · head {state.head}"
         self._lists.param.update(lists=shown["lists"], note=shown["note"])
 
     @param.depends("dark", watch=True)

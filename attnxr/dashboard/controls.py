@@ -39,7 +39,7 @@ class Controls(Viewer):
     def _show(self, *_events: object) -> None:
         state = self._state
         known = state.answer or state.last
-        layers = {str(layer): layer for layer in range(known.n_layers if known else 1)}
+        layers = {str(number): index for index, number in enumerate(known.layers if known else [0])}
         self._text.text = state.text
         self._choices.fields = [
             self._model_field(),

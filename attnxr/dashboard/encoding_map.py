@@ -94,7 +94,7 @@ class EncodingMap(Figure):
     def _sources(self) -> dict[str, Columns]:
         assert self._found is not None
         state = self._state
-        return dict(map_layers(self._found, state.layer, state.position))
+        return dict(map_layers(self._found, self._answer.layers[state.layer], state.position))
 
     def _fill(self, layer: str, plot: Any, columns: Columns | None) -> None:
         super()._fill(layer, plot, columns)
@@ -116,7 +116,7 @@ class EncodingMap(Figure):
         assert found is not None
         what = f"“{token_label(self._answer.encodings, state.position)}”, head {state.head} of every layer"
         if self.over == "tokens":
-            what = f"all tokens, layer {state.layer}, head {state.head}"
+            what = f"all tokens, layer {self._answer.layers[state.layer]}, head {state.head}"
         parts = [what, f"trustworthiness {float(found['trustworthiness']):.2f}"]
         if "explained_variance_ratio" in found:
             shares = found["explained_variance_ratio"].values
@@ -134,7 +134,7 @@ class EncodingMap(Figure):
         if away.min() > 0.04:
             return
         point = found.isel(point=vectors[away.argmin()])
-        self._state.select(layer=int(point["layer"]), position=int(point["position"]))
+        self._state.select(layer=self._answer.layers.index(int(point["layer"])), position=int(point["position"]))
 
     def _offer(self) -> None:
         labels = {"over": "Of", "method": "Laid out by"}

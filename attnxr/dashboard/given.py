@@ -53,6 +53,9 @@ def state_of(*datasets: xr.Dataset, model: Model | None = None) -> State:
                 f"Two Datasets were given whose {name!r} differs: {' and '.join(sorted(found))}. Expected neighbours "
                 "of these very encodings: model.neighbors(encodings)."
             )
+    if len({tuple(each["layer"].values) for each in whole}) > 1:
+        listed = " and ".join(f"{', '.join(map(str, each['layer'].values))}" for each in whole)
+        raise InputError(f"Two Datasets were given of different layers: {listed}. Expected the same of both.")
     if model is not None and model.fingerprint != tokens.attrs["fingerprint"]:
         raise InputError(
             f"The Datasets are of the model {tokens.attrs['model']!r} (fingerprint {tokens.attrs['fingerprint']}); "
@@ -135,7 +138,7 @@ def _sorted(datasets: Sequence[xr.Dataset]) -> tuple[xr.Dataset | None, xr.Datas
 
 
 def _check(dataset: xr.Dataset) -> None:
-    """Fail unless a Dataset holds all layers, heads and positions of one text: the views count from 0."""
+    """Fail unless a Dataset holds layers with all heads and positions of one text: the views count these from 0."""
     near = "neighbor_id" in dataset
     specs, variable, source = (
         (schema.NEIGHBORS, "neighbor_id", "model.neighbors") if near else (schema.ENCODINGS, "encoding", "model.encode")
@@ -156,7 +159,7 @@ def _check(dataset: xr.Dataset) -> None:
         labels = dataset[dim].values if dim in dataset.dims else None
         if (
             labels is None
-            or not np.array_equal(labels, np.arange(len(labels)))
+            or (dim != "layer" and not np.array_equal(labels, np.arange(len(labels))))
             or (dim == "position" and len(labels) != len(texts[0]))
         ):
             found = "none is left" if labels is None else f"they are {_few(labels)}"

@@ -72,7 +72,7 @@ class HeadMap(_Measured):
 
     def _shape(self) -> Hashable:
         answer = self._state.answer
-        return answer and (answer.n_layers, answer.n_heads, self._scale())
+        return answer and (tuple(answer.layers), answer.n_heads, self._scale())
 
     def _plot(self) -> hv.Overlay:
         state, answer = self._state, self._answer
@@ -130,7 +130,7 @@ class PositionMap(_Measured):
 
     def _shape(self) -> Hashable:
         answer = self._state.answer
-        return answer and (answer.n_layers, answer.n_positions, self._scale())
+        return answer and (tuple(answer.layers), answer.n_positions, self._scale())
 
     def _rename(self, layer: str, plot: Any) -> None:
         if layer == _IMAGE:

@@ -60,7 +60,7 @@ def token_paint(state: State, dark: bool = False) -> tuple[dict[str, Any], list[
     values = measure_values(state.measure, answer.neighbors, significances(answer), head=state.head)[state.layer]
     steps = _steps(measure, limits)
     key = {
-        "label": f"In layer {state.layer}, head {state.head}: {measure.title}",
+        "label": f"In layer {answer.layers[state.layer]}, head {state.head}: {measure.title}",
         "steps": _painted(measure, steps, limits, dark),
     }
     return key, [

@@ -69,7 +69,7 @@ class OverLayers(Figure):
     def _shape(self) -> Hashable:
         answer = self._state.answer
         return answer and (
-            answer.n_layers,
+            tuple(answer.layers),
             answer.n_positions <= 60,
             self.quantity,
             over_layers_limits(answer.neighbors, self.quantity, self._found),

@@ -80,9 +80,8 @@ class SignalOrNoise(View):
             self._table.param.update(rows=[], lines=[[name, ""] for name, _ in _LINES.values()])
             return
         layer, position = state.layer, state.position
-        self._heading.detail = (
-            f"layer {layer} · “{token_label(state.answer.encodings, position)}” at position {position}"
-        )
+        name = token_label(state.answer.encodings, position)
+        self._heading.detail = f"layer {state.answer.layers[layer]} · “{name}” at position {position}"
         found = state.aspect(Aspect("significance", layer))
         self._table.param.update(
             rows=signal_rows(state.answer.neighbors, found, layer, position),
@@ -92,7 +91,7 @@ class SignalOrNoise(View):
     def _line(self, kind: str, words: Callable[[xr.Dataset], str]) -> str:
         aspect = self._aspect(kind)
         if aspect is None:
-            return "there is none before layer 0"
+            return "there is none before the first layer"
         found = self._state.aspect(aspect)
         return (self._state.refusal(aspect) or COMPUTING) if found is None else words(found)
 

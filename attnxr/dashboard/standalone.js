@@ -76,7 +76,7 @@ const choose = (changes) => {
 const setChipsHeading = heading("chips-heading", "Tokens", "The pieces the model reads. Pieces that touch belong to one word; pale ones are the model's own.")
 const setChips = show("chips", "chips", { items: saved.chips, chosen: position, caption: "Tokens of the text" }, ({ index }) => choose({ position: index }))
 const fields = () => [
-  { name: "layer", label: "Layer", value: layer, options: range(layers).map((i) => [i, String(i)]), disabled: false },
+  { name: "layer", label: "Layer", value: layer, options: saved.layers.map((number, i) => [i, String(number)]), disabled: false },
   { name: "head", label: "Head", value: head, options: range(heads).map((i) => [i, String(i)]), disabled: false },
 ]
 const setChoices = show("choices", "choices", { fields: fields() }, ({ name, value }) => choose({ [name]: value }))
@@ -111,12 +111,12 @@ const drawAttention = () => {
   if (!saved.attention) return
   const { of } = saved.attention
   const there = !of || (of[0] === layer && of[1] === head)
-  setAttentionHeading({ detail: there ? `layer ${layer}, head ${head}` : `this file has that of layer ${of[0]}, head ${of[1]} only` })
+  setAttentionHeading({ detail: there ? `layer ${saved.layers[layer]}, head ${head}` : `this file has that of layer ${saved.layers[of[0]]}, head ${of[1]} only` })
   scroll.hidden = !there
   caption.textContent = ""
   if (!there) return
   canvas.width = canvas.height = positions * size
-  canvas.setAttribute("aria-label", `Attention of layer ${layer}, head ${head}`)
+  canvas.setAttribute("aria-label", `Attention of layer ${saved.layers[layer]}, head ${head}`)
   const paint = canvas.getContext("2d")
   const first = start()
   const most = weights.subarray(first, first + positions * positions).reduce((a, b) => Math.max(a, b), 1e-9)
@@ -146,7 +146,8 @@ const drawMap = () => {
   const at = range(layers * heads).map((i) => i * positions + position)
   const ranks = at.map((i) => ownRank[i])
   // HoloViews has its own order of cells: where each stands is replaced with the rest.
-  const where = { layer: at.map((_, i) => Math.floor(i / heads)), head: at.map((_, i) => i % heads) }
+  const [rows, columns] = [at.map((_, i) => Math.floor(i / heads)), at.map((_, i) => i % heads)]
+  const where = { layer: rows, head: columns, number: rows.map((i) => saved.layers[i]) }
   cells.data = {
     ...cells.data, ...where, zvalues: ranks, value: ranks, own_rank: ranks, written: ranks.map(count),
     distance: at.map((i) => nearestDistance[i]), nearest: at.map((i) => saved.names[nearest[i]]),
@@ -162,7 +163,7 @@ const listenToMap = () => {
 
 const draw = () => {
   const chosen = `“${saved.names[own[position]]}” at position ${position}`
-  const detail = `layer ${layer} · ${chosen}` + (hasTables() ? "" : " · not in this file")
+  const detail = `layer ${saved.layers[layer]} · ${chosen}` + (hasTables() ? "" : " · not in this file")
   setChips({ chosen: position })
   setChipsHeading({ detail: `${count(positions)} tokens · chosen: ${chosen}` })
   setChoices({ fields: fields() })

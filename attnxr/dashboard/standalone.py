@@ -129,6 +129,7 @@ def contents(answer: Answer, selection: Selection) -> dict[str, Any]:
         "facts": _facts(answer),
         "notes": _notes(answer, (first, last), _has_all_attention(answer)),
         "selection": [selection.layer, selection.head, selection.position],
+        "layers": answer.layers,
         "shape": [answer.n_layers, answer.n_heads, answer.n_positions],
         "first": first,
         "last": last,

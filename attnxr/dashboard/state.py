@@ -85,7 +85,7 @@ class State(param.Parameterized):
 
     opened = param.ClassSelector(class_=Opened, doc="The file that stands in place of the text, where one is opened.")
 
-    layer = param.Integer(default=0, bounds=(0, None), doc="The layer whose heads are shown.")
+    layer = param.Integer(default=0, bounds=(0, None), doc="Index of the layer whose heads are shown.")
     head = param.Integer(default=0, bounds=(0, None), doc="Index of the chosen head.")
     position = param.Integer(default=0, bounds=(0, None), doc="Index of the chosen token.")
 
@@ -141,7 +141,7 @@ class State(param.Parameterized):
         Parameters
         ----------
         layer, head, position : int, optional
-            Where to move it; None leaves a part as it is.
+            Where to move it, as indices into the answer; None leaves a part as it is.
         """
         if self.answer is None:
             return
@@ -159,7 +159,8 @@ class State(param.Parameterized):
         inputs : mapping
             New values of parameters.
         selection : mapping
-            ``layer``, ``head`` and ``position`` to choose; what is left out is as on a new page.
+            ``layer`` (its number in the model), ``head`` and ``position`` to choose; what is left out is as on a new
+            page.
         """
         asked = Request(*(inputs.get(name, getattr(self, name)) for name in REQUEST))
         self._planned = asked, selection
@@ -285,14 +286,17 @@ class State(param.Parameterized):
                 "position": self._position_in(answer),
             }
         found = {"layer": 0, "head": 0, "position": first_word(answer.encodings)}
-        for name, value in planned[1].items():
-            size = answer.sizes[name]
-            if 0 <= value < size:
-                found[name] = value
+        there = {"layer": answer.layers, "head": range(answer.n_heads), "position": range(answer.n_positions)}
+        for name, number in planned[1].items():
+            numbers = there[name]
+            if number in numbers:
+                found[name] = numbers.index(number)
             else:
+                together = list(numbers) == list(range(len(numbers)))
+                listed = f"0 to {len(numbers) - 1}" if together else ", ".join(map(str, numbers))
                 self.notices = [
                     *self.notices,
-                    f"The address asks for {name} {value}; there are {name}s 0 to {size - 1}.",
+                    f"The address asks for {name} {number}; there are {name}s {listed}.",
                 ]
         return found
 

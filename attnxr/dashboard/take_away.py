@@ -53,12 +53,12 @@ class File:
     type: str
     suffix: str
     note: str
-    about: Callable[[Selection], tuple[object, ...]]
+    about: Callable[[Answer, Selection], tuple[object, ...]]
     make: Callable[[Answer, Selection, bool], bytes]
 
 
-def _at(what: str) -> Callable[[Selection], tuple[object, ...]]:
-    return lambda chosen: (what, f"layer {chosen.layer}", f"position {chosen.position}")
+def _at(what: str) -> Callable[[Answer, Selection], tuple[object, ...]]:
+    return lambda answer, chosen: (what, f"layer {answer.layers[chosen.layer]}", f"position {chosen.position}")
 
 
 FILES = {
@@ -87,7 +87,7 @@ FILES = {
         "csv",
         "One neighbour a row, of all layers, heads and tokens. In every CSV a token that begins like a formula has an "
         "apostrophe in front, so that a spreadsheet shows it and does not run it; ids stand beside the tokens.",
-        lambda _at: ("all neighbours",),
+        lambda _answer, _chosen: ("all neighbours",),
         lambda answer, _at, _dark: exports.neighbors_csv(answer),
     ),
     "netcdf": File(
@@ -97,7 +97,7 @@ FILES = {
         "nc",
         'Encodings, attention and neighbours, for xarray: open_dataset(file, group="neighbors") or "encodings". '
         "It can also be opened on this page again, above.",
-        lambda _at: (),
+        lambda _answer, _chosen: (),
         lambda answer, _at, _dark: exports.netcdf(answer),
     ),
     "page": File(
@@ -107,7 +107,7 @@ FILES = {
         "html",
         "One file that opens in any browser without a network, with the tables, the map and the attention; tokens, "
         "layers and heads can be chosen in it.",
-        lambda _at: (),
+        lambda _answer, _chosen: (),
         lambda answer, at, dark: page(answer, at, dark=dark),
     ),
 }
@@ -165,7 +165,7 @@ class TakeAway(View):
             _logger.exception("No %s of %r", name, answer.request)
             self._say("", f"Something went wrong inside attnxr ({type(error).__name__}); the server's log says more.")
             return
-        saved = exports.file_name(answer, *file.about(chosen), suffix=file.suffix)
+        saved = exports.file_name(answer, *file.about(answer, chosen), suffix=file.suffix)
         in_one_patch(partial(self._send, saved, file.type, made))
         self._say("", f"Sent: {saved}, {_size(len(made))}")
 

@@ -72,7 +72,7 @@ class TokenStrip(View):
         else:
             self._heading.detail = (
                 f"{answer.n_positions:,} tokens · chosen: {_chosen(answer, position)}, "
-                f"layer {self._state.layer}, head {self._state.head}"
+                f"layer {answer.layers[self._state.layer]}, head {self._state.head}"
             )
             self._chips.chosen = position
 
@@ -106,7 +106,7 @@ class _Table(View):
             self._heading.detail = ""
             self._table.table = {}
         else:
-            self._heading.detail = f"layer {layer} · {_chosen(answer, position)}"
+            self._heading.detail = f"layer {answer.layers[layer]} · {_chosen(answer, position)}"
             self._table.table = self._rows(answer, layer, position)
 
     def _choose(self, *_events: object) -> None:

@@ -13,7 +13,7 @@ from bokeh.palettes import interp_palette
 
 from attnxr.errors import choice
 from attnxr.plots.colors import CHOSEN, MISSING, RAMP
-from attnxr.plots.grids import cell_outline
+from attnxr.plots.grids import cell_outline, layer_ticks, thinned
 
 DIFFERENCES = {
     "own_rank": "Own rank, change",
@@ -27,7 +27,6 @@ _CHANGE = {
 }
 _MOST_CHANGE = 2.0  # decades; what changes more has the same colour
 _EDGE = 0.04
-_MOST_TICKS = 16
 
 
 def difference_palette(measure: str, dark: bool = False) -> list[str]:
@@ -70,15 +69,18 @@ def difference_columns(found: xr.Dataset, own_rank: xr.DataArray, row: int | Non
     Returns
     -------
     dict of str to numpy.ndarray
-        Columns ``head``, ``layer``, ``value``, ``before`` and ``after`` (own ranks), ``rbo`` and
-        ``attention_distance``, one entry a cell. The value of ``own_rank`` is log10(after / before): 1 where ten times
-        as many entries are nearer. NaN where there is no counterpart, or nothing is known.
+        Columns ``head`` and ``layer`` (indices), ``number`` (of the layer, in the model), ``value``, ``before`` and
+        ``after`` (own ranks), ``rbo`` and ``attention_distance``, one entry a cell. The value of ``own_rank`` is
+        log10(after / before): 1 where ten times as many entries are nearer. NaN where there is no counterpart, or
+        nothing is known.
     """
     choice("measure", measure, tuple(DIFFERENCES))
     shape = found.sizes["layer"], found.sizes["head"]
     layers, heads = np.indices(shape)
     blank = np.full(layers.size, np.nan)
-    columns = {"head": heads.ravel(), "layer": layers.ravel(), "before": own_rank.values.ravel().astype(float)}
+    numbers = found["layer"].values[layers.ravel()]
+    columns = {"head": heads.ravel(), "layer": layers.ravel(), "number": numbers}
+    columns["before"] = own_rank.values.ravel().astype(float)
     if row is None:
         missing = dict.fromkeys(("value", "after", "rbo", "attention_distance"), blank)
         return columns | missing
@@ -121,7 +123,7 @@ def difference_map(
     n_layers, n_heads = found.sizes["layer"], found.sizes["head"]
     label = hv.Dimension("value", label=DIFFERENCES[measure])
     kdims = [hv.Dimension("head", label="Head"), hv.Dimension("layer", label="Layer")]
-    cells = hv.HeatMap(columns, kdims, [label, "before", "after", "rbo", "attention_distance"]).opts(
+    cells = hv.HeatMap(columns, kdims, [label, "number", "before", "after", "rbo", "attention_distance"]).opts(
         cmap=difference_palette(measure, dark),
         clim=(-_MOST_CHANGE, _MOST_CHANGE) if measure == "own_rank" else (0, 1),
         clipping_colors={"NaN": MISSING},
@@ -132,7 +134,7 @@ def difference_map(
         line_alpha=0.25,
         tools=["hover"],
         hover_tooltips=[
-            ("Layer, head", "@layer, @head"),
+            ("Layer, head", "@number, @head"),
             ("Own rank", "@before{0,0} → @after{0,0}"),
             ("Overlap of neighbours", "@rbo{0.00}"),
             ("Attention moved", "@attention_distance{0.00}"),
@@ -144,8 +146,8 @@ def difference_map(
     return (cells * outline).opts(
         xlim=(-0.5 - _EDGE, n_heads - 0.5 + _EDGE),
         ylim=(-0.5 - _EDGE, n_layers - 0.5 + _EDGE),
-        xticks=list(range(0, n_heads, -(-n_heads // _MOST_TICKS))),
-        yticks=list(range(0, n_layers, -(-n_layers // _MOST_TICKS))),
+        xticks=thinned(n_heads),
+        yticks=layer_ticks(found),
         ylabel="Layer (0 reads the input)",
         default_tools=[],
         toolbar=None,

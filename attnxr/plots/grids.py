@@ -55,6 +55,12 @@ def thinned(count: int) -> list[int]:
     return list(range(0, count, step))
 
 
+def layer_ticks(dataset: xr.Dataset) -> list[tuple[int, str]]:
+    """Ticks of the layers of a Dataset: its index, and its number in the model."""
+    numbers = dataset["layer"].values
+    return [(index, str(numbers[index])) for index in thinned(len(numbers))]
+
+
 def color_options(measure: Measure, limits: tuple[float, float], dark: bool) -> dict[str, Any]:
     """Options of an element that give its colours to a measure."""
     return {"cmap": measure.palette(dark), "logz": measure.log, "clim": limits}
@@ -101,6 +107,18 @@ def name_positions(plot: Any, names: Sequence[str], *axes: str) -> None:
         for axis in axes
     }
     hover.formatters = {**hover.formatters, **namers}
+
+
+def name_layers(dataset: xr.Dataset) -> Callable[[Any, object], None]:
+    """A hook for HoloViews: ``$y{layer}`` of a drawn image's tooltip becomes the layer's number in the model."""
+    numbers = dataset["layer"].values.tolist()
+
+    def hook(plot: Any, _element: object) -> None:
+        hover: HoverTool = plot.handles["hover"]
+        namer = CustomJSHover(args={"numbers": numbers}, code="return `${numbers[Math.round(special_vars.y)]}`")
+        hover.formatters = {**hover.formatters, "$y": namer}
+
+    return hook
 
 
 def name_categories(measure: Measure) -> Callable[[Any, object], None]:

@@ -37,8 +37,9 @@ def head_columns(
     Returns
     -------
     dict of str to numpy.ndarray
-        Columns ``head``, ``layer``, ``value`` (float64), ``written`` (the value in words), ``own_rank``,
-        ``nearest`` and ``distance`` (of the nearest token), one entry a cell.
+        Columns ``head`` and ``layer`` (indices), ``number`` (of the layer, in the model), ``value`` (float64),
+        ``written`` (the value in words), ``own_rank``, ``nearest`` and ``distance`` (of the nearest token), one entry a
+        cell.
     """
     here = near[["own_rank", "neighbor", "neighbor_text", "distance"]].isel(position=position)
     first = here.isel(rank=0)
@@ -47,6 +48,7 @@ def head_columns(
     return {
         "head": heads.ravel(),
         "layer": layers.ravel(),
+        "number": near["layer"].values[layers.ravel()],
         "value": values.ravel(),
         "written": np.array([MEASURES[measure].write(value) for value in values.ravel()], dtype=object),
         "own_rank": here["own_rank"].values.ravel(),
@@ -106,7 +108,7 @@ def head_map(
         line_alpha=0.25,
         tools=["hover"],
         hover_tooltips=[
-            ("Layer, head", "@layer, @head"),
+            ("Layer, head", "@number, @head"),
             *([] if measure == "own_rank" else [(shown.label, "@written")]),
             ("Own rank", "@own_rank{0,0}"),
             ("Nearest token", "@nearest"),
@@ -119,7 +121,7 @@ def head_map(
         xlim=(-0.5 - grids.EDGE, n_heads - 0.5 + grids.EDGE),
         ylim=(-0.5 - grids.EDGE, n_layers - 0.5 + grids.EDGE),
         xticks=grids.thinned(n_heads),
-        yticks=grids.thinned(n_layers),
+        yticks=grids.layer_ticks(near),
     )
 
 
@@ -201,13 +203,14 @@ def position_map(
         tools=["hover"],
         hover_tooltips=[
             ("Token", "$x{token}"),
-            ("Layer", "$y{0}"),
+            ("Layer", "$y{layer}"),
             (shown.label, "@image{0,0.[000]}"),
             ("Nearest token", "@nearest"),
         ],
         hooks=[
             grids.set_columns(columns),
             lambda plot, _element: grids.name_positions(plot, names, "x"),
+            grids.name_layers(near),
             grids.name_categories(shown),
         ],
     )
@@ -217,7 +220,7 @@ def position_map(
         xlim=(-0.5 - grids.EDGE, n - 0.5 + grids.EDGE),
         ylim=(-0.5 - grids.EDGE, n_layers - 0.5 + grids.EDGE),
         xticks=grids.thinned(n),
-        yticks=grids.thinned(n_layers),
+        yticks=grids.layer_ticks(near),
     )
 
 

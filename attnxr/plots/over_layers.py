@@ -48,7 +48,8 @@ def over_layers_columns(
     -------
     dict of str to dict
         By the names of the figure's layers columns ``layer`` and ``value``. The lines of all tokens are one, with NaN
-        between them. What has points has ``token`` and ``written`` (the value in words) too.
+        between them. What has points has ``token``, ``written`` (the value in words) and
+        ``number`` (of the layer, in the model) too.
     """
     values = near[quantity].isel(head=head).transpose("position", "layer").values.astype(np.float32)
     layers = np.arange(values.shape[1], dtype=np.float32)
@@ -58,6 +59,7 @@ def over_layers_columns(
     written = [_written(value, quantity) for value in values[position]]
     stream = np.full(len(layers), np.nan, np.float32) if found is None else _stream(found, quantity)[:, position]
     points = {"layer": layers, "value": values[position], "token": [token] * len(layers), "written": written}
+    points["number"] = near["layer"].values
     return {
         OTHERS: {
             "layer": np.tile(np.append(layers, np.float32(np.nan)), len(values)),
@@ -117,11 +119,11 @@ def over_layers_plot(
         curve(OTHERS).opts(color=QUIET, alpha=0.45 if few else 0.22, line_width=1),
         curve(STREAM).opts(color=OWN, line_width=2.5, line_dash="dashed"),
         curve(LINE).opts(color=CHOSEN, line_width=3.5),
-        hv.Scatter(columns[POINTS], dim, [value, "token", "written"], label="Chosen").opts(
+        hv.Scatter(columns[POINTS], dim, [value, "token", "written", "number"], label="Chosen").opts(
             color=CHOSEN,
             size=7,
             tools=["hover"],
-            hover_tooltips=[("Token", "@token"), ("Layer", "@layer"), (QUANTITIES[quantity], "@written")],
+            hover_tooltips=[("Token", "@token"), ("Layer", "@number"), (QUANTITIES[quantity], "@written")],
         ),
         hv.Scatter(columns[HERE], dim, value, label="Here").opts(
             size=15, fill_alpha=0, line_color=CHOSEN, line_width=2.5
@@ -132,7 +134,7 @@ def over_layers_plot(
         logy=quantity == "own_rank",
         xlim=(-0.3, near.sizes["layer"] - 0.7),
         ylim=over_layers_limits(near, quantity, found),
-        xticks=grids.thinned(near.sizes["layer"]),
+        xticks=grids.layer_ticks(near),
         yformatter=NumeralTickFormatter(format="0,0" if quantity == "own_rank" else "0.[00]"),
         show_grid=True,
         gridstyle={"xgrid_line_alpha": 0.0, "ygrid_line_alpha": 0.4},

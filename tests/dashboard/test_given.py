@@ -110,7 +110,7 @@ def test_what_shows_the_text_wants_encodings(near: xr.Dataset) -> None:
 
 @pytest.mark.parametrize(
     "selection",
-    [{"layer": 1}, {"layer": [1]}, {"head": 0}, {"head": [1, 2]}, {"position": 3}, {"position": slice(1, -1)}],
+    [{"layer": 1}, {"head": 0}, {"head": [1, 2]}, {"position": 3}, {"position": slice(1, -1)}],
 )
 def test_selections_are_refused(enc: xr.Dataset, near: xr.Dataset, selection: dict[str, Any]) -> None:
     (dim,) = selection
@@ -119,6 +119,11 @@ def test_selections_are_refused(enc: xr.Dataset, near: xr.Dataset, selection: di
             state_of(dataset.isel(selection))
     with pytest.raises(attnxr.InputError, match="without all of its positions"):
         TokenStrip(near.isel(position=slice(0, -1)))
+
+
+def test_datasets_of_different_layers_are_refused(enc: xr.Dataset, near: xr.Dataset) -> None:
+    with pytest.raises(attnxr.InputError, match="different layers: 0, 1, 2 and 0, 2"):
+        state_of(near.isel(layer=[0, 2]), enc)
 
 
 def test_neighbors_of_something_else_are_refused(model: attnxr.Model) -> None:

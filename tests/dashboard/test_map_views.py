@@ -192,14 +192,14 @@ def test_another_text_of_as_many_tokens_is_named_in_the_figure_that_is_there(
     assert part(view, pn.pane.HoloViews).object is figure
     names = [tokens_named(each) for each in (view, late, fresh)]
     assert names[0] == names[1] == names[2]
-    assert names[0]["$x"][1:4] == ["banana", "a", "like"]
+    assert names[0]["$x"]["names"][1:4] == ["banana", "a", "like"]
 
 
 def tokens_named(view: Viewer) -> dict[str, Any]:
-    """What a figure calls the tokens: in its tooltip, by axis, and on its axes."""
+    """What a figure calls the tokens: and the layers: in its tooltip, by axis, and on its axes."""
     plot = drawn(view)[0]
     formatters = plot.handles["hover"].formatters
-    said = {axis: formatters[axis].args["names"] for axis in ("$x", "$y") if axis in formatters}
+    said = {axis: dict(formatters[axis].args) for axis in ("$x", "$y") if axis in formatters}
     return {**said, "axes": [axis.major_label_overrides for axis in (*plot.state.xaxis, *plot.state.yaxis)]}
 
 

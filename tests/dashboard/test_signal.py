@@ -116,7 +116,7 @@ def test_it_waits_follows_and_lets_a_head_be_chosen(answered: State, answer: Ans
 
     answered.select(layer=0)
     assert Aspect("overlap", 0) not in answered.wanted
-    assert dict(table.lines)["Layer before"] == "there is none before layer 0"
+    assert dict(table.lines)["Layer before"] == "there is none before the first layer"
     view.shown = False
     assert answered.wanted == []
     answered.text = "Fruit flies."
