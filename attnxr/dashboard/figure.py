@@ -164,9 +164,12 @@ class Figure(View):
         self._dress(layer, plot)
 
     def _fill(self, layer: str, plot: Any, columns: Columns | None) -> None:
-        source = plot.handles["source"]
-        known = dict(source.data)
-        source.data = {**known, **(self._blank(layer, known) if columns is None else columns)}
+        known = plot.handles["source"].data
+        wanted = self._blank(layer, dict(known)) if columns is None else columns
+        # Each column that is sent is two messages of its own.
+        changed = {name: column for name, column in wanted.items() if not _equal(column, known.get(name))}
+        if changed:
+            known.update(changed)
 
     def _on_tap(self, x: float | None, y: float | None) -> None:
         # HoloViews calls from a coroutine that does not hold the page's lock; the figure may not be touched there.

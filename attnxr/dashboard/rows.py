@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,16 +80,17 @@ def neighbor_table(answer: Answer, layer: int, position: int) -> dict[str, Any]:
         ``heads`` (their number), ``own`` (rank and distance of the own token, by head) and ``cells`` (by rank
         and head: token, distance, mark; the mark is "own", "text" or empty).
     """
-    here = answer.neighbors.isel(layer=layer, position=position).transpose("rank", "head")
-    own = here["neighbor_id"].values == int(here["token_id"].values)
-    marks = np.where(own, "own", np.where(here["in_sequence"].values, "text", ""))
-    names = _labels(here["neighbor"].values.ravel(), here["neighbor_text"].values.ravel())
-    cells = zip(names, here["distance"].values.ravel(), marks.ravel(), strict=True)
+    near = answer.neighbors
+    here = partial(_at, near, layer, position)
+    own = here("neighbor_id") == int(near["token_id"].values[position])
+    marks = np.where(own, "own", np.where(here("in_sequence"), "text", ""))
+    names = _labels(here("neighbor").ravel(), here("neighbor_text").ravel())
+    cells = zip(names, here("distance").ravel(), marks.ravel(), strict=True)
     return {
         "heads": answer.n_heads,
         "own": [
             [f"{rank:,}", number(distance)]
-            for rank, distance in zip(here["own_rank"].values, here["own_distance"].values, strict=True)
+            for rank, distance in zip(here("own_rank"), here("own_distance"), strict=True)
         ],
         "cells": _by_rank([[name, number(distance), str(mark)] for name, distance, mark in cells], answer),
     }
@@ -109,13 +111,13 @@ def sequence_table(answer: Answer, layer: int, position: int) -> dict[str, Any]:
     dict
         As of `neighbor_table`, without ``own``; each cell says last at which position its token stands.
     """
-    here = answer.sequence.isel(layer=layer, position=position).transpose("rank", "head")
+    here = partial(_at, answer.sequence, layer, position)
     encodings = answer.encodings
     names = token_names(encodings)
     same = encodings["token_id"].values == encodings["token_id"].values[position]
     cells = [
         [names[other], number(distance), "own" if same[other] else "", str(other)]
-        for other, distance in zip(here["other_position"].values.ravel(), here["distance"].values.ravel(), strict=True)
+        for other, distance in zip(here("other_position").ravel(), here("distance").ravel(), strict=True)
     ]
     return {"heads": answer.n_heads, "own": [], "cells": _by_rank(cells, answer)}
 
@@ -166,6 +168,15 @@ def _error(error: float) -> str:
 
 def _listed(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _at(dataset: xr.Dataset, layer: int, position: int, name: str) -> np.ndarray:
+    """Values of one variable at a layer and position, by rank and head, or by head alone.
+
+    Of a Dataset xarray would select all variables and coordinates, which takes ten times as long.
+    """
+    here = dataset.variables[name].isel(layer=layer, position=position)
+    return here.transpose(*(dim for dim in ("rank", "head") if dim in here.dims)).values
 
 
 def _by_rank(cells: list[list[str]], answer: Answer) -> list[list[list[str]]]:

@@ -41,8 +41,6 @@ def head_columns(
         ``written`` (the value in words), ``own_rank``, ``nearest`` and ``distance`` (of the nearest token), one entry a
         cell.
     """
-    here = near[["own_rank", "neighbor", "neighbor_text", "distance"]].isel(position=position)
-    first = here.isel(rank=0)
     values = measure_values(measure, near, significance, position=position)
     layers, heads = np.indices(values.shape)
     return {
@@ -51,9 +49,9 @@ def head_columns(
         "number": near["layer"].values[layers.ravel()],
         "value": values.ravel(),
         "written": np.array([MEASURES[measure].write(value) for value in values.ravel()], dtype=object),
-        "own_rank": here["own_rank"].values.ravel(),
-        "nearest": _labels(first),
-        "distance": first["distance"].values.ravel(),
+        "own_rank": _at(near, "own_rank", position=position).ravel(),
+        "nearest": _nearest(near, position=position).ravel(),
+        "distance": _at(near, "distance", position=position, rank=0).ravel(),
     }
 
 
@@ -147,8 +145,7 @@ def position_columns(
         Columns ``image`` (float32) and ``nearest`` (str), each one array (layer, position).
     """
     values = measure_values(measure, near, significance, head=head)
-    first = near[["neighbor", "neighbor_text"]].isel(head=head, rank=0)
-    return {"image": [values.astype(np.float32)], "nearest": [_labels(first).reshape(values.shape)]}
+    return {"image": [values.astype(np.float32)], "nearest": [_nearest(near, head=head)]}
 
 
 def position_map(
@@ -229,7 +226,13 @@ def position_outlines(n_layers: int, layer: int, position: int) -> list[grids.Co
     return [(position - 0.5, -0.5, position + 0.5, n_layers - 0.5), grids.cell(position, layer)]
 
 
-def _labels(first: xr.Dataset) -> np.ndarray:
-    """How the nearest tokens are shown, in a flat array."""
-    tokens, texts = first["neighbor"].values.ravel(), first["neighbor_text"].values.ravel()
-    return np.array([label(*pair) for pair in zip(tokens, texts, strict=True)], dtype=object)
+def _at(near: xr.Dataset, name: str, **at: int) -> np.ndarray:
+    """Values of one variable at indices; selecting in the Dataset selects all there is, which takes longer by far."""
+    return near.variables[name].isel(at).values
+
+
+def _nearest(near: xr.Dataset, **at: int) -> np.ndarray:
+    """How the nearest tokens are shown."""
+    tokens, texts = (_at(near, name, rank=0, **at) for name in ("neighbor", "neighbor_text"))
+    shown = [label(*pair) for pair in zip(tokens.ravel(), texts.ravel(), strict=True)]
+    return np.array(shown, dtype=object).reshape(tokens.shape)
