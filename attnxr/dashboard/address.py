@@ -19,11 +19,18 @@ MOST_CHARACTERS = 2_000
 
 _MASKS = {name: value for name, value in MASKS.items() if value is not None}
 _SWITCH = {"on": True, "off": False}
-_CHOICES = ("model", "metric", "measure")
+CHOICES = ("measure", "quantity", "map_over", "map_method", "versus", "difference")
+"""Parameters that say how the answer is shown, each one of a few values; their names are the address's."""
+_CHOICES = ("model", "metric", *CHOICES)
 _INDICES = {"layer": "layer", "head": "head", "position": "at"}
-_LONG = "long"  # stands for a text that an address does not hold: known again where it was seen, and nowhere else
+# A text too long for an address has a digest in it: known again where the text was seen, and nowhere else.
+TEXTS = {"text": "long", "versus_text": "versus_long"}
+"""Parameters that are texts, and the names of what stands for those too long for an address."""
 
-NAMES = ("text", _LONG, "model", "metric", "positional", "mask", "layer", "head", "at", "measure", "panel")
+NAMES = (
+    *("text", "long", "model", "metric", "positional", "mask", "layer", "head", "at", "panel", *CHOICES),
+    *("versus_text", "versus_long", "versus_model"),
+)
 """Names in the query that are the dashboard's; others are left as they are."""
 
 
@@ -63,17 +70,21 @@ def write(state: State) -> tuple[str, list[str]]:
     """
     said: dict[str, str] = {}
     notices = []
-    if len(state.text) > MOST_CHARACTERS:
-        said[_LONG] = digest(state.text)
-        notices.append(
-            f"The text has {len(state.text):,} characters, and an address holds at most {MOST_CHARACTERS:,}: a copied "
-            "link would not show it. It can be saved as a file instead (Take away)."
-        )
+    for name, long in TEXTS.items():
+        text = getattr(state, name)
+        if len(text) > MOST_CHARACTERS:
+            said[long] = digest(text)
+            notices.append(
+                f"The {'other ' * (name != 'text')}text has {len(text):,} characters, and an address holds at most "
+                f"{MOST_CHARACTERS:,}: a copied link would not show it."
+                + " It can be saved as a file instead (Take away)."
+                * (name == "text")
+            )
+        elif text != state.param[name].default:
+            said[name] = text
     if state.opened is not None:
         notices.append("A copied link does not hold the file: it runs the text again, on this server's model.")
-    if len(state.text) <= MOST_CHARACTERS and state.text != state.param["text"].default:
-        said["text"] = state.text
-    for name in ("metric", "measure", "panel"):
+    for name in ("metric", "panel", *CHOICES, "versus_model"):
         if getattr(state, name) != state.param[name].default:
             said[name] = getattr(state, name)
     if not state.positional:
@@ -120,27 +131,28 @@ def read(query: str, state: State, texts: Mapping[str, str]) -> Place:
     else:
         notices = []
     said = {name: value for name, value in reversed(pairs) if name in NAMES}  # of several the first
-    names = ("text", "positional", "causal", "panel", *_CHOICES)
+    names = (*TEXTS, "positional", "causal", "panel", "versus_model", *_CHOICES)
     inputs: dict[str, Any] = {name: state.param[name].default for name in names}
     inputs["model"] = state.param["model"].objects[0]
-    if _LONG in said:
-        if said[_LONG] in texts:
-            inputs["text"] = texts[said[_LONG]]
-        else:
-            notices.append("The address is of a text too long for it, which it does not hold. Paste the text again.")
-    elif len(said.get("text", "")) > MOST_CHARACTERS:
-        notices.append(
-            f"The text in the address has {len(said['text']):,} characters; at most {MOST_CHARACTERS:,} are read from "
-            "it. Paste the text into the box."
-        )
-    elif "text" in said:
-        inputs["text"] = said["text"]
+    for name, long in TEXTS.items():
+        if long in said:
+            if said[long] in texts:
+                inputs[name] = texts[said[long]]
+            else:
+                notices.append("The address is of a text too long for it, which it does not hold. Paste it again.")
+        elif len(said.get(name, "")) > MOST_CHARACTERS:
+            notices.append(
+                f"The text in the address has {len(said[name]):,} characters; at most {MOST_CHARACTERS:,} are read "
+                "from it. Paste the text into the box."
+            )
+        elif name in said:
+            inputs[name] = said[name]
     if "panel" in said:
         inputs["panel"] = said["panel"]
     choices: dict[str, Mapping[str, Any]] = {
         name: {each: each for each in list(state.param[name].objects)} for name in _CHOICES
     }
-    choices |= {"mask": _MASKS, "positional": _SWITCH}
+    choices |= {"mask": _MASKS, "positional": _SWITCH, "versus_model": choices["model"]}
     for name, options in choices.items():
         if name in said and said[name] in options:
             inputs["causal" if name == "mask" else name] = options[said[name]]

@@ -17,16 +17,18 @@ import param
 
 from attnxr.dashboard.answer import Answer, Request
 from attnxr.dashboard.compare_rows import difference_note, neighbor_lists
-from attnxr.dashboard.comparing import CHANGES, Comparison, changed, held_against
+from attnxr.dashboard.comparing import Comparison, changed, held_against
 from attnxr.dashboard.components import Choices, Heading, Status, TextBox, TwoLists
+from attnxr.dashboard.fields import choice_field
 from attnxr.dashboard.figure import Columns, Figure
 from attnxr.dashboard.patch import in_one_patch
 from attnxr.dashboard.rows import token_label
 from attnxr.dashboard.state import State
 from attnxr.dashboard.view import View
 from attnxr.errors import InputError
-from attnxr.plots import DIFFERENCES, cell_outline, difference_columns, difference_map, difference_palette
+from attnxr.plots import cell_outline, difference_columns, difference_map, difference_palette
 
+_ASKED = ("versus", "versus_model", "versus_text")
 _CELLS, _OUTLINE = "HeatMap.I", "Rectangles.I"
 _EXECUTOR = ThreadPoolExecutor(max_workers=2, thread_name_prefix="attnxr-compare")
 _logger = logging.getLogger(__name__)
@@ -51,27 +53,26 @@ class DifferenceMap(Figure):
         Starting values of the parameters.
     """
 
-    measure: Any = param.Selector(default="own_rank", objects=list(DIFFERENCES), doc="What is drawn.")
-
-    follows = ("comparison", "layer", "head", "position")
+    follows = ("comparison", "layer", "head", "position", "difference")
     tapped = _CELLS
     max_width = 620
 
     def __init__(self, state: State, **params: Any) -> None:
         super().__init__(state, Heading(title="What changed, in every layer and head"), **params)
+        state.param.watch(self._explain, "difference")
         self._explain()
 
     def _shape(self) -> Hashable:
         comparison = self._state.comparison
         if comparison is None or comparison.found is None:
             return None
-        return tuple(comparison.a.layers), comparison.a.n_heads, self.measure
+        return tuple(comparison.a.layers), comparison.a.n_heads, self._state.difference
 
     def _arguments(self) -> tuple[Any, Any, int | None, str]:
         comparison, position = self._state.comparison, self._state.position
         assert comparison is not None
         own = comparison.a.neighbors["own_rank"].isel(position=position).transpose("layer", "head")
-        return comparison.found, own, comparison.row(position), self.measure
+        return comparison.found, own, comparison.row(position), self._state.difference
 
     def _plot(self) -> hv.Overlay:
         return difference_map(*self._arguments(), dark=self.dark)
@@ -97,15 +98,13 @@ class DifferenceMap(Figure):
 
     def _dress(self, layer: str, plot: Any) -> None:
         if layer == _CELLS:
-            plot.handles["color_mapper"].palette = difference_palette(self.measure, self.dark)
+            plot.handles["color_mapper"].palette = difference_palette(self._state.difference, self.dark)
 
     def _tap(self, x: float, y: float) -> None:
         self._state.select(layer=round(y), head=round(x))
 
-    @param.depends("measure", watch=True)
-    def _explain(self) -> None:
-        self._heading.help = _MEANINGS[self.measure]
-        self._follow()
+    def _explain(self, *_events: object) -> None:
+        self.explain(_MEANINGS[self._state.difference])
 
 
 class Compare(View):
@@ -119,9 +118,6 @@ class Compare(View):
         Starting values of the parameters.
     """
 
-    change: Any = param.Selector(default="causal", objects=list(CHANGES), doc="What the other answer differs in.")
-    other_model = param.String(doc="Name of the other model.")
-    other_text = param.String(doc="The other text.")
     pair = param.Parameter(doc="The two answers that are to be compared.")
 
     def __init__(self, state: State, **params: Any) -> None:
@@ -136,19 +132,18 @@ class Compare(View):
             "comparison of two texts; what is in both lists is marked.",
         )
         self._choices = Choices(self._choose)
-        self._text = TextBox(self._run, label="Other text", text=self.other_text)
+        self._text = TextBox(self._run, label="Other text", text=state.versus_text)
         self._status = Status(lambda _data: self._other.cancel())
         self._map = DifferenceMap(state, dark=self.dark, shown=self.shown)
         self._lists_heading = Heading(title="Nearest vocabulary tokens, side by side")
         self._lists = TwoLists()
-        self.param.watch(self._ask, ["change", "other_model", "other_text", "shown"])
-        self.param.watch(self._show, ["change", "other_model", "other_text"])
-        state.param.watch(self._ask, "answer")
+        self.param.watch(self._ask, "shown")
+        state.param.watch(self._ask, ["answer", *_ASKED])
+        state.param.watch(self._show, [*_ASKED, "model", "difference"])
         state.param.watch(self._draw, ["comparison", "layer", "head", "position"])
         self._other.param.watch(self._tell, ["answer", "activity", "error", "cancelled"])
         self._other.param.watch(self._pair, "answer")
         self.param.watch(self._compare, "pair")
-        self._map.param.watch(self._show, "measure")
         self._show()
         self._ask()
 
@@ -156,30 +151,32 @@ class Compare(View):
         """Clean up the map."""
         self._map.cleanup()
 
-    def _names(self) -> list[str]:
-        return [name for name in self._state.param["model"].objects if name != self._state.model]
+    def _models(self) -> tuple[str, list[str]]:
+        """Name of the other model, and of those that it may be."""
+        state = self._state
+        names = [name for name in state.param["model"].objects if name != state.model]
+        return state.versus_model if state.versus_model in names else next(iter(names), ""), names
 
     def _show(self, *_events: object) -> None:
-        names = self._names()
-        fields = [_field("change", "Compare with", [[name, said] for name, said in CHANGES.items()], self.change)]
-        if self.change == "model":
-            chosen = self.other_model if self.other_model in names else next(iter(names), "")
-            fields.append(_field("other_model", "Other model", [[name, name] for name in names], chosen))
-        fields.append(_field("measure", "Map", [[name, said] for name, said in DIFFERENCES.items()], self._map.measure))
+        state = self._state
+        fields = [choice_field(state, "versus", "Compare with"), choice_field(state, "difference", "Map")]
+        if state.versus == "model":
+            chosen, names = self._models()
+            options = [[name, name] for name in names]
+            field = {"name": "versus_model", "label": "Other model", "help": state.param["versus_model"].doc}
+            fields.insert(1, {**field, "value": chosen, "options": options, "disabled": not options})
         self._choices.fields = fields
-        self._text.param.update(visible=self.change == "text", text=self.other_text)
+        self._text.param.update(visible=state.versus == "text", text=state.versus_text)
 
     def _choose(self, data: dict[str, str]) -> None:
-        if data["name"] == "measure":
-            self._map.measure = data["value"]
-        elif data["name"] in ("change", "other_model"):
-            self.param.update({data["name"]: data["value"]})
+        if data["name"] in ("versus", "versus_model", "difference"):
+            self._state.param.update({data["name"]: data["value"]})
 
     def _run(self, data: dict[str, str]) -> None:
-        if data["text"] == self.other_text:
+        if data["text"] == self._state.versus_text:
             self._asked = None  # what failed before may work now
             self._ask()
-        self.other_text = data["text"]
+        self._state.versus_text = data["text"]
 
     def _ask(self, *_events: object) -> None:
         """Ask for the second answer, where somebody looks and it is not the one that is there."""
@@ -187,10 +184,9 @@ class Compare(View):
         self._map.shown = self.shown
         if not self.shown or answer is None:
             return
-        names = self._names()
-        other = self.other_model if self.other_model in names else next(iter(names), "")
+        state = self._state
         try:
-            request = changed(answer, self.change, self.other_text, other)
+            request = changed(answer, state.versus, state.versus_text, self._models()[0])
         except InputError as error:
             self._asked = None
             self._state.comparison = None
@@ -289,7 +285,3 @@ class _Pair:
 
 class _OvertakenError(Exception):
     """Another pair of answers is to be compared by now."""
-
-
-def _field(name: str, label: str, options: list[list[str]], value: str) -> dict[str, Any]:
-    return {"name": name, "label": label, "value": value, "options": options, "disabled": not options, "help": ""}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from importlib.util import find_spec
 from typing import Any
 
 import holoviews as hv
@@ -14,13 +13,14 @@ import xarray as xr
 
 from attnxr.dashboard.answer import Aspect
 from attnxr.dashboard.components import Choices, Heading
+from attnxr.dashboard.fields import choice_field
 from attnxr.dashboard.figure import Columns, Figure
 from attnxr.dashboard.rows import token_label
 from attnxr.dashboard.state import State
 from attnxr.plots import map_layers, map_limits, map_plot
-from attnxr.plots.encoding_map import METHODS, VECTORS
+from attnxr.plots.encoding_map import VECTORS
 
-OVER = {"the token, over layers": "layers", "the layer, over tokens": "tokens"}
+_CHOICES = {"map_over": "Of", "map_method": "Laid out by"}
 
 
 class EncodingMap(Figure):
@@ -34,20 +34,8 @@ class EncodingMap(Figure):
         Starting values of the parameters.
     """
 
-    method: Any = param.Selector(
-        default="pca",
-        objects={name: key for key, name in METHODS.items() if key != "umap" or find_spec("umap")},
-        doc="PCA: the plane in which most of the variance lies; distances mean something. t-SNE and UMAP keep who is "
-        "whose neighbour; distances between groups, and their sizes, mean nothing.",
-    )
-    over: Any = param.Selector(
-        default="layers",
-        objects=OVER,
-        doc="The chosen token in the chosen head of every layer, or all tokens in the chosen head of the chosen layer.",
-    )
-
     needs = ("neighbors", "encodings")
-    follows = ("answer", "layer", "head", "position", "arrived")
+    follows = ("answer", "layer", "head", "position", "map_over", "map_method", "arrived")
     tapped = VECTORS
     height = 560
     max_width = 900
@@ -61,20 +49,21 @@ class EncodingMap(Figure):
         )
         self._choices = Choices(self._choose, margin=(-8, 0, 6, 0))
         super().__init__(given, heading, **params)
+        self._state.param.watch(self._offer, list(_CHOICES))
         self._offer()
 
     @property
     def _aspect(self) -> Aspect:
         state = self._state
-        if self.over == "layers":
-            return Aspect("map", head=state.head, position=state.position, method=self.method)
-        return Aspect("map", layer=state.layer, head=state.head, method=self.method)
+        if self._state.map_over == "layers":
+            return Aspect("map", head=state.head, position=state.position, method=state.map_method)
+        return Aspect("map", layer=state.layer, head=state.head, method=state.map_method)
 
     @property
     def _found(self) -> xr.Dataset | None:
         return self._state.aspect(self._aspect)
 
-    @param.depends("shown", "method", "over", watch=True)
+    @param.depends("shown", watch=True)
     def _follow(self, *events: object) -> None:
         there = self.shown and self._state.answer is not None
         self._state.want(self, self._aspect if there else None)
@@ -115,7 +104,7 @@ class EncodingMap(Figure):
         state, found = self._state, self._found
         assert found is not None
         what = f"“{token_label(self._answer.encodings, state.position)}”, head {state.head} of every layer"
-        if self.over == "tokens":
+        if self._state.map_over == "tokens":
             what = f"all tokens, layer {self._answer.layers[state.layer]}, head {state.head}"
         parts = [what, f"trustworthiness {float(found['trustworthiness']):.2f}"]
         if "explained_variance_ratio" in found:
@@ -136,24 +125,12 @@ class EncodingMap(Figure):
         point = found.isel(point=vectors[away.argmin()])
         self._state.select(layer=self._answer.layers.index(int(point["layer"])), position=int(point["position"]))
 
-    def _offer(self) -> None:
-        labels = {"over": "Of", "method": "Laid out by"}
-        self._choices.fields = [
-            {
-                "name": name,
-                "label": label,
-                "help": self.param[name].doc,
-                "value": getattr(self, name),
-                "options": [[value, words] for words, value in self.param[name].names.items()],
-                "disabled": False,
-            }
-            for name, label in labels.items()
-        ]
-
     def _choose(self, data: dict[str, str]) -> None:
-        if data["name"] in ("over", "method"):
-            self.param.update(**{data["name"]: data["value"]})
-            self._offer()
+        if data["name"] in _CHOICES:
+            self._state.param.update({data["name"]: data["value"]})
+
+    def _offer(self, *_events: object) -> None:
+        self._choices.fields = [choice_field(self._state, name, label) for name, label in _CHOICES.items()]
 
     def __panel__(self) -> pn.Column:
         return pn.Column(self._choices, super().__panel__(), sizing_mode="stretch_width")

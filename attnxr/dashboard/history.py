@@ -9,7 +9,7 @@ from attnxr.dashboard.components import AddressBar
 from attnxr.dashboard.state import REQUEST, State
 
 _LONG_TEXTS = 20
-_SHOWN = ("layer", "head", "position", "panel", "measure")
+_SHOWN = ("layer", "head", "position", "panel", *address.CHOICES, "versus_text", "versus_model")
 
 
 class History:
@@ -45,10 +45,11 @@ class History:
         if state.answer is None and not state.error and not state.cancelled:
             return  # what will be selected is not known yet
         query, notices = address.write(state)
-        if len(state.text) > address.MOST_CHARACTERS:
-            self._long_texts[address.digest(state.text)] = state.text
-            if len(self._long_texts) > _LONG_TEXTS:
-                self._long_texts.popitem(last=False)
+        for text in (getattr(state, name) for name in address.TEXTS):
+            if len(text) > address.MOST_CHARACTERS:
+                self._long_texts[address.digest(text)] = text
+                if len(self._long_texts) > _LONG_TEXTS:
+                    self._long_texts.popitem(last=False)
         if self._arriving:
             # What was in the address and cannot be shown is told until the visitor goes on.
             self._arriving = False

@@ -12,6 +12,7 @@ import param
 import xarray as xr
 
 from attnxr.dashboard.components import Choices, Heading
+from attnxr.dashboard.fields import choice_field
 from attnxr.dashboard.figure import Columns, Figure
 from attnxr.dashboard.measured import FOLLOWED, Demand, chosen, reading, significances
 from attnxr.dashboard.rows import token_label
@@ -190,18 +191,8 @@ class Maps(View):
         self._positions.cleanup()
 
     def _show(self, *_events: object) -> None:
-        known = self._state.param["measure"]
         measure = chosen(self._state)
-        self._choices.fields = [
-            {
-                "name": "measure",
-                "label": "Colour by",
-                "help": known.doc,
-                "value": self._state.measure,
-                "options": [[name, label] for label, name in known.names.items()],
-                "disabled": False,
-            }
-        ]
+        self._choices.fields = [choice_field(self._state, "measure", "Colour by")]
         self._heads.explain(f"{measure.help} Click a cell to choose its layer and head.")
 
     def _choose(self, data: dict[str, str]) -> None:

@@ -13,11 +13,12 @@ import xarray as xr
 
 from attnxr.dashboard.answer import Aspect
 from attnxr.dashboard.components import Choices, Heading
+from attnxr.dashboard.fields import choice_field
 from attnxr.dashboard.figure import Columns, Figure
 from attnxr.dashboard.rows import token_label
 from attnxr.dashboard.state import State
 from attnxr.plots import over_layers_columns, over_layers_plot
-from attnxr.plots.over_layers import OTHERS, QUANTITIES, over_layers_limits
+from attnxr.plots.over_layers import OTHERS, over_layers_limits
 
 _STREAM = Aspect("stream")
 _REACH = 0.05  # of the axis: a click farther from every line chooses the layer only
@@ -34,14 +35,7 @@ class OverLayers(Figure):
         Starting values of the parameters.
     """
 
-    quantity: Any = param.Selector(
-        default="own_rank",
-        objects={words: name for name, words in QUANTITIES.items()},
-        doc="Own rank: how many of the whole vocabulary are nearer than the token that really stands there, plus one. "
-        "Own distance: how far that token is.",
-    )
-
-    follows = ("answer", "layer", "head", "position", "arrived")
+    follows = ("answer", "layer", "head", "position", "quantity", "arrived")
     tapped = OTHERS
     height = 460
 
@@ -54,9 +48,10 @@ class OverLayers(Figure):
         )
         self._choices = Choices(self._choose, margin=(-8, 0, 6, 0))
         super().__init__(given, heading, **params)
+        self._state.param.watch(self._offer, "quantity")
         self._offer()
 
-    @param.depends("shown", "quantity", watch=True)
+    @param.depends("shown", watch=True)
     def _follow(self, *events: object) -> None:
         there = self.shown and self._state.answer is not None
         self._state.want(self, _STREAM if there else None)
@@ -71,21 +66,21 @@ class OverLayers(Figure):
         return answer and (
             tuple(answer.layers),
             answer.n_positions <= 60,
-            self.quantity,
-            over_layers_limits(answer.neighbors, self.quantity, self._found),
+            self._state.quantity,
+            over_layers_limits(answer.neighbors, self._state.quantity, self._found),
         )
 
     def _plot(self) -> hv.Overlay:
         state = self._state
         return over_layers_plot(
-            self._answer.neighbors, state.head, state.position, state.layer, self.quantity, self._found
+            self._answer.neighbors, state.head, state.position, state.layer, self._state.quantity, self._found
         )
 
     def _sources(self) -> dict[str, Columns]:
         state = self._state
         return dict(
             over_layers_columns(
-                self._answer.neighbors, state.head, state.position, state.layer, self.quantity, self._found
+                self._answer.neighbors, state.head, state.position, state.layer, self._state.quantity, self._found
             )
         )
 
@@ -105,32 +100,21 @@ class OverLayers(Figure):
     def _tap(self, x: float, y: float) -> None:
         answer, state = self._state.answer, self._state
         layer = round(x)
-        if answer is None or not 0 <= layer < answer.n_layers or (self.quantity == "own_rank" and y <= 0):
+        if answer is None or not 0 <= layer < answer.n_layers or (self._state.quantity == "own_rank" and y <= 0):
             return
-        values = answer.neighbors[self.quantity].isel(layer=layer, head=state.head).values.astype(np.float64)
-        limits = np.array(over_layers_limits(answer.neighbors, self.quantity, self._found))
-        if self.quantity == "own_rank":
+        values = answer.neighbors[self._state.quantity].isel(layer=layer, head=state.head).values.astype(np.float64)
+        limits = np.array(over_layers_limits(answer.neighbors, self._state.quantity, self._found))
+        if self._state.quantity == "own_rank":
             values, limits, y = np.log(values), np.log(limits), np.log(y)
         away = np.abs(values - y) / np.ptp(limits)
         position = int(away.argmin())
         state.select(layer=layer, position=position if away[position] <= _REACH else None)
 
-    def _offer(self) -> None:
-        known = self.param["quantity"]
-        self._choices.fields = [
-            {
-                "name": "quantity",
-                "label": "Show",
-                "help": known.doc,
-                "value": self.quantity,
-                "options": [[name, words] for words, name in known.names.items()],
-                "disabled": False,
-            }
-        ]
-
     def _choose(self, data: dict[str, str]) -> None:
-        self.quantity = data["value"]
-        self._offer()
+        self._state.quantity = data["value"]
+
+    def _offer(self, *_events: object) -> None:
+        self._choices.fields = [choice_field(self._state, "quantity", "Show")]
 
     def __panel__(self) -> pn.Column:
         return pn.Column(self._choices, super().__panel__(), sizing_mode="stretch_width")

@@ -9,6 +9,11 @@ const make = (tag, className = "", text = "") => {
   return node
 }
 
+// A text in place of another one, which is cheaper than a new one.
+const write = (node, text) => {
+  if (node.firstChild.data !== text) node.firstChild.data = text
+}
+
 export function render({ model }) {
   const box = make("div")
   const scroller = make("div", "scroll")
@@ -67,16 +72,16 @@ export function render({ model }) {
       return
     }
     const [token, distance, mark, note] = parts
-    if (cell.children.length !== 2) cell.replaceChildren(make("span", "token"), make("span", "number"))
+    if (cell.children.length !== 2) cell.replaceChildren(make("span", "token", " "), make("span", "number", " "))
     const [word, number] = cell.children
     const className = `${mark ?? ""}${Number(cell.dataset.head) === model.head ? " chosen" : ""}`
     if (cell.className !== className) cell.className = className
-    if (number.textContent !== distance) number.textContent = distance
-    if (word.title !== token || word.textContent !== token + (note ?? "")) {
-      word.title = token
-      word.textContent = token
-      if (note) word.append(make("sub", "", note))
-    }
+    write(number, distance)
+    write(word, token)
+    const sub = word.children[0]
+    if (note && sub) write(sub, note)
+    else if (note) word.append(make("sub", "", note))
+    else if (sub) sub.remove()
   }
   const press = () => {
     for (const row of table.rows) {
@@ -101,6 +106,7 @@ export function render({ model }) {
   }
   const fit = () => {
     table.classList.toggle("two-lines", scroller.clientWidth < ONE_LINE_WIDTH * heads)
+    table.classList.toggle("fits", scroller.scrollWidth <= scroller.clientWidth)
     show()
   }
   const draw = () => {
@@ -121,7 +127,10 @@ export function render({ model }) {
     Array.from(table.rows).slice(1).forEach((row, i) => {
       for (let head = 0; head < heads; head++) fill(row.cells[head + 1], waiting ? null : lines[i][head])
     })
-    if (built) press()
+    if (built) {
+      press()
+      fit()
+    }
   }
   const drawLegend = () => {
     legend.replaceChildren(
@@ -135,6 +144,11 @@ export function render({ model }) {
   table.addEventListener("click", (event) => {
     const head = event.target.closest("[data-head]")?.dataset.head
     if (head !== undefined && !table.classList.contains("waiting")) model.send_msg({ head: Number(head) })
+  })
+  // What is cut off is told when the pointer rests on it.
+  table.addEventListener("mouseover", (event) => {
+    const word = event.target.closest("td")?.querySelector(".token")
+    if (word) word.title = word.firstChild.data
   })
   new ResizeObserver(fit).observe(scroller)
   model.on("table", draw)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ import param
 import xarray as xr
 
 from attnxr.dashboard.answer import Answer, Aspect, Request
-from attnxr.dashboard.comparing import Comparison
+from attnxr.dashboard.comparing import CHANGES, Comparison
 from attnxr.dashboard.opened import Opened
-from attnxr.plots import MEASURES
+from attnxr.plots import DIFFERENCES, MEASURES
+from attnxr.plots.encoding_map import METHODS
+from attnxr.plots.over_layers import QUANTITIES
 
 START_TEXT = "Time flies like an arrow. Fruit flies like a banana."
 
@@ -94,6 +97,36 @@ class State(param.Parameterized):
         objects={measure.label: name for name, measure in MEASURES.items()},
         doc="Which number colours the tokens and the maps of layers.",
     )
+    quantity: Any = param.Selector(
+        default="own_rank",
+        objects={words: name for name, words in QUANTITIES.items()},
+        doc="Own rank: how many of the whole vocabulary are nearer than the token that really stands there, plus one. "
+        "Own distance: how far that token is.",
+    )
+    map_over: Any = param.Selector(
+        default="layers",
+        objects={"the token, over layers": "layers", "the layer, over tokens": "tokens"},
+        doc="The chosen token in the chosen head of every layer, or all tokens in the chosen head of the chosen layer.",
+    )
+    map_method: Any = param.Selector(
+        default="pca",
+        objects={name: key for key, name in METHODS.items() if key != "umap" or find_spec("umap")},
+        doc="PCA: the plane in which most of the variance lies; distances mean something. t-SNE and UMAP keep who is "
+        "whose neighbour; distances between groups, and their sizes, mean nothing.",
+    )
+    versus: Any = param.Selector(
+        default="causal",
+        objects={words: name for name, words in CHANGES.items()},
+        doc="What the answer that this one is compared with differs in.",
+    )
+    versus_text = param.String(doc="The text of the answer that this one is compared with.")
+    versus_model = param.String(doc="The model of the answer that this one is compared with.")
+    difference: Any = param.Selector(
+        default="own_rank",
+        objects={words: name for name, words in DIFFERENCES.items()},
+        doc="Which difference the map of the comparison shows.",
+    )
+
     panel = param.String(default="", doc="Name of the open tab; the first one is open where there is no such tab.")
 
     answer = param.ClassSelector(class_=Answer, doc="The answer to the request, once there is one.")

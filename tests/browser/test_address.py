@@ -13,6 +13,7 @@ from attnxr.analysis.sequence import sequence_distances
 from tests.browser.visitor import Visitor
 
 TEXT = "An arrow flies & a banana = 50%\nof <b>time</b>"
+OTHER = "Time flies like a <b>banana</b>."
 PAUSE_MS = 400  # steps quicker than this are one entry in the history
 
 
@@ -54,6 +55,34 @@ def test_a_copied_link_shows_the_same_page(
     other.sees(near, sequence_distances(encodings, "euclidean"), layer=2, head=0, position=3)
     expect(other.text_box).to_have_value(TEXT)
     assert said(other) == said(visitor)
+
+
+def test_a_copied_link_opens_the_tab_and_what_was_chosen_in_it(
+    arrive: Callable[[str], Visitor], visitor: Visitor
+) -> None:
+    page = visitor.page
+    page.get_by_role("tab", name="Over layers").click()
+    wait_for_address(visitor, "panel=Over")
+    visitor.select("Show", "own distance")
+    wait_for_address(visitor, "quantity=own_distance")
+    other = arrive(page.url).page
+    expect(other.get_by_role("tab", name="Over layers")).to_have_attribute("aria-selected", "true")
+    expect(other.get_by_label("Show", exact=True)).to_have_value("own distance")
+    page.go_back()
+    expect(page.get_by_label("Show", exact=True)).to_have_value("own rank")
+
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_label("Compare with").select_option(label="another text")
+    page.get_by_label("Other text", exact=True).fill(OTHER)
+    page.get_by_label("Other text", exact=True).press("Enter")
+    page.get_by_role("combobox", name="Map", exact=True).select_option(label="Overlap of neighbours")
+    wait_for_address(visitor, "versus_text=")
+    wait_for_address(visitor, "difference=rbo")
+    page.locator(".two-lists caption").nth(1).wait_for()
+    other = arrive(page.url).page
+    expect(other.get_by_label("Other text", exact=True)).to_have_value(OTHER)
+    expect(other.get_by_role("combobox", name="Map", exact=True)).to_have_value("Overlap of neighbours")
+    expect(other.locator(".two-lists table")).to_have_text(page.locator(".two-lists table").all_text_contents())
 
 
 def test_back_undoes_selections_and_forward_redoes_them(arrive: Callable[[str], Visitor], server: str) -> None:

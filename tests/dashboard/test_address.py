@@ -17,7 +17,10 @@ SELECTION = ("layer", "head", "position")
 
 
 def shown(state: State) -> tuple[object, ...]:
-    return tuple(getattr(state, name) for name in (*REQUEST, *SELECTION, "panel", "measure"))
+    return tuple(
+        getattr(state, name)
+        for name in (*REQUEST, *SELECTION, "panel", *address.CHOICES, "versus_text", "versus_model")
+    )
 
 
 def arrive(query: str, solve: Solve) -> State:
@@ -50,6 +53,10 @@ def test_a_new_page_has_nothing_in_its_address(solve: Solve) -> None:
         {"causal": False},
         {"panel": "Attention"},
         {"measure": "origin"},
+        {"panel": "Over layers", "quantity": "own_distance"},
+        {"panel": "Map", "map_over": "tokens", "map_method": "tsne"},
+        {"panel": "Compare", "versus": "text", "versus_text": "A fly & a <b>banana</b>.", "difference": "rbo"},
+        {"panel": "Compare", "versus": "model", "versus_model": "roberta"},
         {"layer": 1},
         {"head": 1},
         {"position": 0},
@@ -95,6 +102,17 @@ def test_an_address_holds_two_thousand_characters_and_says_so_of_more(answered: 
     assert address.read(written, answered, known).inputs["text"] == answered.text
 
 
+def test_a_long_text_to_compare_with_is_known_again_where_it_was_seen(answered: State) -> None:
+    answered.param.update(versus="text", versus_text="A fly. " * 300)
+    written, notices = address.write(answered)
+    assert "The other text has 2,100 characters" in notices[0]
+    known = {address.digest(answered.versus_text): answered.versus_text}
+    assert address.read(written, answered, known).inputs["versus_text"] == answered.versus_text
+    elsewhere = address.read(written, answered, {})
+    assert elsewhere.inputs["versus_text"] == ""
+    assert "too long" in elsewhere.notices[0]
+
+
 @pytest.mark.parametrize(
     ("said", "told"),
     [
@@ -102,6 +120,9 @@ def test_an_address_holds_two_thousand_characters_and_says_so_of_more(answered: 
         ({"model": ""}, "asks for model “”"),
         ({"metric": "manhattan"}, "asks for metric “manhattan”"),
         ({"measure": "beauty"}, "asks for measure “beauty”"),
+        ({"map_method": "astrology"}, "asks for map_method “astrology”; there is pca, tsne"),
+        ({"versus_model": "gpt"}, "asks for versus_model “gpt”; there is bert, roberta."),
+        ({"versus_text": "x" * 2001}, "has 2,001 characters"),
         ({"positional": "maybe"}, "asks for positional “maybe”"),
         ({"mask": "None"}, "asks for mask “None”; there is off, on."),
         ({"layer": "three"}, "asks for layer “three”, which is no whole number."),

@@ -70,13 +70,13 @@ def test_another_text_is_typed_and_another_model_is_chosen(answered: State, visi
     async def do(view: Compare) -> None:
         await until(lambda: answered.comparison)
         choices, text = part(view, Choices), part(view, TextBox)
-        choices._on_message({"name": "change", "value": "text"})
+        choices._on_message({"name": "versus", "value": "text"})
         assert answered.comparison is None
         assert part(view, Status).message == "Type another text to compare with."
         text._on_message({"text": "Time flies like a banana."})
         await until(lambda: answered.comparison)
         assert answered.comparison.b.request.text == "Time flies like a banana."
-        choices._on_message({"name": "change", "value": "model"})
+        choices._on_message({"name": "versus", "value": "model"})
         await until(lambda: answered.comparison)
         assert answered.comparison.b.request.model == "roberta"
         assert "no counterparts in each other" in part(view, Status).message
@@ -98,8 +98,7 @@ def test_a_newer_first_answer_gets_its_own_comparison(answered: State, visit: An
 
 def test_an_error_of_the_second_is_shown_beside_the_first(answered: State, visit: Any) -> None:
     async def do(view: Compare) -> None:
-        view.other_text = "x\ud800"
-        view.change = "text"
+        answered.param.update(versus_text="x\ud800", versus="text")
         await until(lambda: part(view, Status).error)
 
     visit(do)
@@ -111,9 +110,9 @@ def test_a_click_on_the_map_moves_the_selection_and_the_measure_can_be_chosen(an
     async def do(view: Compare) -> None:
         await until(lambda: answered.comparison)
         view._map._tap(3.2, 0.9)
-        part(view, Choices)._on_message({"name": "measure", "value": "rbo"})
+        part(view, Choices)._on_message({"name": "difference", "value": "rbo"})
 
     view = visit(do)
     assert (answered.layer, answered.head) == (1, 3)
     assert isinstance(view._map, DifferenceMap)
-    assert view._map.measure == "rbo"
+    assert answered.difference == "rbo"

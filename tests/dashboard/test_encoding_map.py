@@ -57,7 +57,7 @@ def test_it_shows_the_token_over_layers_and_the_layer_over_tokens(
     ring = sources(view)["Scatter.Here"]
     np.testing.assert_allclose([ring["x"][0], ring["y"][0]], expected.coordinate.values[1])
 
-    part(view, Choices)._handle_msg({"name": "over", "value": "tokens"})
+    part(view, Choices)._handle_msg({"name": "map_over", "value": "tokens"})
     assert len(points(view)) == 0
     land()
     expected = attnxr.map_encodings(shelf["bert"], answer.encodings, near.isel(head=2, layer=1))

@@ -87,7 +87,7 @@ def test_the_stream_comes_later(
     assert part(view, Heading).detail.endswith("residual stream: computing…")
     found = aspects.compute(answer, shelf["bert"], STREAM_ASPECT, lambda _message, _fraction: None)
     xr.testing.assert_equal(found.stream_own_rank, stream.own_rank.rename("stream_own_rank"))
-    view.quantity = quantity
+    answered.quantity = quantity
     answered.land_aspect(answer, STREAM_ASPECT, found)
     pn.panel(view).get_root()
     answered.select(position=4)
@@ -101,7 +101,7 @@ def test_the_stream_comes_later(
 def test_a_click_near_a_line_chooses_token_and_layer(
     answered: State, answer: Answer, view: OverLayers, quantity: str
 ) -> None:
-    view.quantity = quantity
+    answered.quantity = quantity
     values = answer.neighbors[quantity].values[1, answered.head]
     for position in np.unique(values, return_index=True)[1]:
         answered.select(layer=0)
