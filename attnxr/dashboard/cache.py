@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
+from weakref import WeakValueDictionary
 
 from attnxr.dashboard.answer import Answer, Report, Request, answer
 from attnxr.model import Model
@@ -14,6 +15,7 @@ from attnxr.tokens import VocabularyTokens
 
 BOUND = 1 << 30
 """Bytes that the answers of a process may take together: 1 GiB."""
+_POLL_SECONDS = 0.1  # between two looks at whether the visitor still wants it
 
 # A model has another vocabulary object as soon as its weights have been changed, replaced or moved, so that what it
 # said with other weights is not found. The reference keeps no model in memory.
@@ -42,6 +44,7 @@ class Answers:
         self._bound = bound
         self._kept: OrderedDict[_Key, _Entry] = OrderedDict()
         self._lock = Lock()
+        self._turns: WeakValueDictionary[_Key, Lock] = WeakValueDictionary()  # of requests that are being answered
 
     @property
     def nbytes(self) -> int:
@@ -55,18 +58,30 @@ class Answers:
     def __call__(
         self, request: Request, load: Callable[[str], Model], report: Report, previous: Answer | None = None
     ) -> Answer:
-        """Give the answer to a request; see `attnxr.dashboard.answer.answer` for the arguments and errors."""
+        """Give the answer to a request; see `attnxr.dashboard.answer.answer` for the arguments and errors.
+
+        Who asks what is being answered to somebody else waits for that answer; if none comes, his own turn does.
+        """
         if request.opened is not None:  # what a stranger's file says is for him alone
             return answer(request, load, report)
         report(f"Loading {request.model}", None)
         model = load(request.model)
-        found = self.find(request, model)
-        if found is not None:
-            return found
         key = weakref.ref(model.vocabulary), request
         with self._lock:
+            turn = self._turns.setdefault(key, Lock())
+        while not turn.acquire(timeout=_POLL_SECONDS):
+            report("Waiting for the same answer, which another visitor has asked for", None)
+        try:
+            return self.find(request, model) or self._new(key, model, load, report, previous)
+        finally:
+            turn.release()
+
+    def _new(
+        self, key: _Key, model: Model, load: Callable[[str], Model], report: Report, previous: Answer | None
+    ) -> Answer:
+        with self._lock:
             previous = self._alike(key) or previous
-        given = answer(request, load, report, previous)
+        given = answer(key[1], load, report, previous)
         if key[0]() is model.vocabulary:
             with self._lock:
                 self._kept[key] = _Entry(given, _own_nbytes(given))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+from playwright.sync_api import expect
 
 import attnxr
 from attnxr.plots import MEASURES, measure_values
@@ -22,6 +25,13 @@ def outlined(visitor: Visitor) -> list[tuple[int, int]]:
 
 def wait_for(visitor: Visitor, layer: int, head: int, position: int) -> None:
     visitor.page.get_by_text(f"at position {position}, layer {layer}, head {head}").wait_for()
+
+
+def test_what_the_pointer_is_told_follows_the_theme(arrive: Callable[[str], Visitor], server: str) -> None:
+    for theme, paper in (("dark", "rgb(36, 39, 45)"), ("default", "rgb(255, 255, 255)")):
+        visitor = arrive(f"{server}?theme={theme}")
+        visitor.point_at(HEADS, 1, 1)
+        expect(visitor.page.locator(".bk-Tooltip").first).to_have_css("background-color", paper)
 
 
 def test_a_click_in_any_map_moves_every_view(visitor: Visitor, tiny_model: attnxr.Model) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event
 
 import pytest
 import torch
@@ -132,6 +133,60 @@ def test_an_answer_larger_than_the_bound_is_given_and_not_kept(model: Model) -> 
     assert answers(ASKED, lambda _name: model, quiet).request == ASKED
     assert (len(answers), answers.nbytes) == (0, 0)
     assert BOUND == 2**30
+
+
+def test_what_several_ask_at_once_is_answered_once(model: Model) -> None:
+    answers, begun, waited, go_on = Answers(), Event(), Event(), Event()
+
+    def first(message: str, _fraction: float | None) -> None:
+        if message.startswith("Running"):
+            begun.set()
+            assert go_on.wait(30)
+
+    def later(message: str, _fraction: float | None) -> None:
+        if message.startswith("Waiting"):
+            waited.set()
+        assert not message.startswith("Running")
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(answers, ASKED, lambda _name: model, first)
+        assert begun.wait(30)
+        other = pool.submit(answers, ASKED, lambda _name: model, later)
+        assert waited.wait(30)
+        go_on.set()
+    assert one.result() is other.result()
+
+
+def test_who_waits_answers_himself_where_the_first_gave_up_and_may_give_up_too(model: Model) -> None:
+    answers, begun, waited, go_on = Answers(), Event(), Event(), Event()
+
+    class GivenUpError(Exception):
+        pass
+
+    def first(message: str, _fraction: float | None) -> None:
+        if message.startswith("Running"):
+            begun.set()
+            assert go_on.wait(30)
+            raise GivenUpError
+
+    def impatient(message: str, _fraction: float | None) -> None:
+        if message.startswith("Waiting"):
+            raise GivenUpError
+
+    def patient(message: str, _fraction: float | None) -> None:
+        if message.startswith("Waiting"):
+            waited.set()
+
+    with ThreadPoolExecutor(3) as pool:
+        one = pool.submit(answers, ASKED, lambda _name: model, first)
+        assert begun.wait(30)
+        with pytest.raises(GivenUpError):
+            answers(ASKED, lambda _name: model, impatient)
+        other = pool.submit(answers, ASKED, lambda _name: model, patient)
+        assert waited.wait(30)
+        go_on.set()
+    assert isinstance(one.exception(), GivenUpError)
+    xr.testing.assert_identical(other.result().neighbors, answer(ASKED, lambda _name: model, quiet).neighbors)
 
 
 def test_to_ask_again_is_to_try_again(model: Model) -> None:
