@@ -58,17 +58,22 @@ def token_paint(state: State, dark: bool = False) -> tuple[dict[str, Any], list[
     measure = chosen(state)
     limits = measure.limits(answer.neighbors)
     values = measure_values(state.measure, answer.neighbors, significances(answer), head=state.head)[state.layer]
-    steps = _steps(measure, limits)
     key = {
         "label": f"In layer {answer.layers[state.layer]}, head {state.head}: {measure.title}",
-        "steps": _painted(measure, steps, limits, dark),
+        "steps": scale(measure, limits, dark),
     }
     return key, [
-        [color, ink, f"{measure.short}: {written}"] for color, ink, written in _painted(measure, values, limits, dark)
+        [color, ink, f"{measure.short}: {written}"] for color, ink, written in painted(measure, values, limits, dark)
     ]
 
 
-def _painted(measure: Measure, values: Values, limits: tuple[float, float], dark: bool) -> list[list[str | None]]:
+def scale(measure: Measure, limits: tuple[float, float], dark: bool = False) -> list[list[str | None]]:
+    """Steps of a measure's colours: of each the colour, the ink that can be read on it, and the value in words."""
+    return painted(measure, _steps(measure, limits), limits, dark)
+
+
+def painted(measure: Measure, values: Values, limits: tuple[float, float], dark: bool) -> list[list[str | None]]:
+    """The colour of each value, the ink that can be read on it, and the value in words."""
     colors = measure.colors(values, limits, dark)
     return [[color, color and ink_on(color), measure.write(value)] for color, value in zip(colors, values, strict=True)]
 

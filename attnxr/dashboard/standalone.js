@@ -15,6 +15,9 @@ const distance = unpack(saved.distance, Float32Array)
 const otherPosition = unpack(saved.other_position, Uint16Array)
 const otherDistance = unpack(saved.other_distance, Float32Array)
 const weights = saved.attention && unpack(saved.attention.weights, Float32Array)
+const { measure } = saved
+const values = unpack(measure.values, Float32Array)
+const looks = unpack(measure.paint, Uint32Array)
 let [layer, head, position] = saved.selection
 
 // What a part on the server's page is given: its properties, and how it hears of changes and tells of clicks.
@@ -80,7 +83,7 @@ const fields = () => [
   { name: "head", label: "Head", value: head, options: range(heads).map((i) => [i, String(i)]), disabled: false },
 ]
 const setChoices = show("choices", "choices", { fields: fields() }, ({ name, value }) => choose({ [name]: value }))
-const setMapHeading = heading("map-heading", "Own rank in every layer and head", "Rank 1: of the whole vocabulary, this token is the nearest to what the head wrote at it. Click a cell to choose its layer and head.")
+const setMapHeading = heading("map-heading", "Layers and heads", `${measure.help} Click a cell to choose its layer and head.`)
 const setNearHeading = heading("near-heading", "Nearest vocabulary tokens", "For each head, the tokens whose own encoding is nearest to what the head wrote at the chosen token, with the distance. The own rank says how many of the whole vocabulary come before the token that really stands there, plus one.")
 const setNear = show("rank_table", "near", {
   table: neighbors(), head, caption: "Nearest vocabulary tokens by rank and head", expected_rows: saved.ranks, has_own: true,
@@ -144,12 +147,12 @@ const drawMap = () => {
   const cells = found?.get_model_by_name("cells")
   if (!cells) return
   const at = range(layers * heads).map((i) => i * positions + position)
-  const ranks = at.map((i) => ownRank[i])
+  const shown = at.map((i) => values[i])
   // HoloViews has its own order of cells: where each stands is replaced with the rest.
   const [rows, columns] = [at.map((_, i) => Math.floor(i / heads)), at.map((_, i) => i % heads)]
   const where = { layer: rows, head: columns, number: rows.map((i) => saved.layers[i]) }
   cells.data = {
-    ...cells.data, ...where, zvalues: ranks, value: ranks, own_rank: ranks, written: ranks.map(count),
+    ...cells.data, ...where, zvalues: shown, value: shown, own_rank: at.map((i) => ownRank[i]), written: at.map((i) => measure.paints[looks[i]][2]),
     distance: at.map((i) => nearestDistance[i]), nearest: at.map((i) => saved.names[nearest[i]]),
   }
   found.get_model_by_name("outline").data = { left: [head - 0.5], right: [head + 0.5], bottom: [layer - 0.5], top: [layer + 0.5] }
@@ -164,7 +167,13 @@ const listenToMap = () => {
 const draw = () => {
   const chosen = `“${saved.names[own[position]]}” at position ${position}`
   const detail = `layer ${saved.layers[layer]} · ${chosen}` + (hasTables() ? "" : " · not in this file")
-  setChips({ chosen: position })
+  const first = (layer * heads + head) * positions
+  const painted = range(positions).map((i) => measure.paints[looks[first + i]])
+  setChips({
+    key: { label: `In layer ${saved.layers[layer]}, head ${head}: ${measure.title}`, steps: measure.steps },
+    paint: painted.map(([color, ink, written]) => [color, ink, `${measure.short}: ${written}`]),
+    chosen: position,
+  })
   setChipsHeading({ detail: `${count(positions)} tokens · chosen: ${chosen}` })
   setChoices({ fields: fields() })
   setMapHeading({ detail: chosen })

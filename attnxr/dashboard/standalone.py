@@ -22,8 +22,9 @@ from panel.custom import JSComponent
 
 from attnxr.dashboard.answer import Answer
 from attnxr.dashboard.components import Chips, Choices, Heading, Packed, RankTable
+from attnxr.dashboard.measured import painted, scale, significances
 from attnxr.dashboard.rows import token_chips
-from attnxr.plots import head_map
+from attnxr.plots import MEASURES, head_map
 from attnxr.tokens import label
 
 MOST_TABLES = 8_000_000
@@ -47,11 +48,14 @@ class Selection:
     ----------
     layer, head, position : int
         Indices along the dimensions of these names.
+    measure : str
+        Which number colours the tokens and the map; a key of `attnxr.plots.MEASURES`.
     """
 
     layer: int
     head: int
     position: int
+    measure: str = "own_rank"
 
 
 def page(answer: Answer, selection: Selection, *, dark: bool = False) -> bytes:
@@ -75,7 +79,8 @@ def page(answer: Answer, selection: Selection, *, dark: bool = False) -> bytes:
         HTML in UTF-8, BokehJS and all within.
     """
     colors = _DARK if dark else _LIGHT
-    figure = _named(head_map(answer.neighbors, selection.position, dark=dark))
+    known = significances(answer)
+    figure = _named(head_map(answer.neighbors, selection.position, selection.measure, known, dark=dark))
     script, divs = components({"map": figure}, theme=_theme(colors), wrap_script=False)
     filled = {
         "title": html.escape(_title(answer)),
@@ -86,7 +91,7 @@ def page(answer: Answer, selection: Selection, *, dark: bool = False) -> bytes:
         "bokeh": (bokehjs_path() / "js" / "bokeh.min.js").read_text(encoding="utf-8"),
         "figure": divs["map"],
         "figures": f"<script>{script}</script>",
-        "data": _json(contents(answer, selection)),
+        "data": _json(contents(answer, selection, dark=dark)),
         "kinds": _json({name: _kind(part) for name, part in _PARTS.items()}),
         "parts": "\n".join(map(_part, _PARTS)),
         "script": _read("standalone.js"),
@@ -95,7 +100,7 @@ def page(answer: Answer, selection: Selection, *, dark: bool = False) -> bytes:
     return pattern.sub(lambda found: filled[found[1]], _read("standalone.html")).encode()
 
 
-def contents(answer: Answer, selection: Selection) -> dict[str, Any]:
+def contents(answer: Answer, selection: Selection, *, dark: bool = False) -> dict[str, Any]:
     """What the page holds: see ``standalone.js``, which reads it.
 
     Parameters
@@ -104,6 +109,8 @@ def contents(answer: Answer, selection: Selection) -> dict[str, Any]:
         The results.
     selection : Selection
         What is chosen.
+    dark : bool
+        Whether the page is dark.
 
     Returns
     -------
@@ -131,6 +138,7 @@ def contents(answer: Answer, selection: Selection) -> dict[str, Any]:
         "selection": [selection.layer, selection.head, selection.position],
         "layers": answer.layers,
         "shape": [answer.n_layers, answer.n_heads, answer.n_positions],
+        "measure": _measure(answer, selection.measure, dark),
         "first": first,
         "last": last,
         "chips": token_chips(encodings),
@@ -147,6 +155,29 @@ def contents(answer: Answer, selection: Selection) -> dict[str, Any]:
         "other_position": _packed(sequence["other_position"].values, "<u2"),
         "other_distance": _packed(sequence["distance"].values, "<f4"),
         "attention": _attention(answer, selection),
+    }
+
+
+def _measure(answer: Answer, name: str, dark: bool) -> dict[str, Any]:
+    """What the chosen measure says of every layer, head and position, and how that is coloured.
+
+    ``paints`` are the different values as the page shows them: colour, ink and words; ``paint`` are indices into them.
+    """
+    measure, limits = MEASURES[name], MEASURES[name].limits(answer.neighbors)
+    values = measure.values(answer.neighbors, significances(answer))
+    different, inverse = np.unique(values, return_inverse=True)
+    # Many values look alike: to so few digits, in so few colours.
+    looks = [tuple(each) for each in painted(measure, different, limits, dark)]
+    paints = {look: i for i, look in enumerate(dict.fromkeys(looks))}
+    index = np.array([paints[look] for look in looks])
+    return {
+        "title": measure.title,
+        "short": measure.short,
+        "help": measure.help,
+        "steps": scale(measure, limits, dark),
+        "values": _packed(values, "<f4"),
+        "paints": list(paints),
+        "paint": _packed(index[inverse].reshape(values.shape), "<u4"),
     }
 
 

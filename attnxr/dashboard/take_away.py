@@ -156,7 +156,7 @@ class TakeAway(View):
         answer, name = self._state.answer, self.wanted
         if answer is None:
             return
-        file, chosen = FILES[name], Selection(self._state.layer, self._state.head, self._state.position)
+        file, chosen = FILES[name], self._selection()
         self._say(name, f"Making the {file.format} file …")
         try:
             work = partial(file.make, answer, chosen, self.dark)
@@ -168,6 +168,10 @@ class TakeAway(View):
         saved = exports.file_name(answer, *file.about(answer, chosen), suffix=file.suffix)
         in_one_patch(partial(self._send, saved, file.type, made))
         self._say("", f"Sent: {saved}, {_size(len(made))}")
+
+    def _selection(self) -> Selection:
+        state = self._state
+        return Selection(state.layer, state.head, state.position, state.measure)
 
     def _send(self, name: str, kind: str, made: bytes) -> None:
         pieces = [made[i : i + _PIECE] for i in range(0, len(made), _PIECE)]

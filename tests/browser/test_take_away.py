@@ -13,6 +13,7 @@ import pytest
 import xarray as xr
 
 import attnxr
+from attnxr.plots import MEASURES
 from attnxr.tokens import label
 from tests.browser.test_access import violations
 from tests.browser.test_page import START, results
@@ -115,3 +116,19 @@ def test_the_page_opens_alone_and_can_be_clicked(
     reader._sees_neighbors(near.isel(layer=1, position=5))
     assert reader.chosen_head() == 3
     assert violations(reader) == []
+
+
+def test_the_page_has_the_colours_that_were_chosen(visitor: Visitor, alone: Any, tmp_path: Path) -> None:
+    visitor.select("Colour by", MEASURES["origin"].label)
+    visitor.page.get_by_text("In layer 0, head 0: Origin").wait_for()
+    visitor.page.get_by_role("tab", name="Take away").click()
+    page = saved(visitor, visitor.page.locator(".take-away").get_by_role("button", name="This page"), tmp_path)
+    colours = "(chips) => chips.map((chip) => [chip.style.getPropertyValue('--color'), chip.title])"
+
+    alone.goto(page.as_uri())
+    reader = Visitor(alone)
+    for each in (visitor, reader):
+        each.select("Layer", "1")
+        each.page.get_by_text("In layer 1, head 0: Origin").wait_for()
+    chips = [each.strip.get_by_role("button").evaluate_all(colours) for each in (visitor, reader)]
+    assert chips[0] == chips[1]

@@ -15,8 +15,10 @@ import pytest
 
 from attnxr.dashboard import standalone
 from attnxr.dashboard.answer import Answer, Request
+from attnxr.dashboard.measured import token_paint
 from attnxr.dashboard.standalone import Selection
 from attnxr.dashboard.state import State
+from attnxr.plots import MEASURES, measure_values
 from attnxr.tokens import label
 
 CHOSEN = Selection(layer=1, head=2, position=3)
@@ -73,6 +75,20 @@ def test_the_tables_are_the_datasets(answer: Answer) -> None:
     others = answer.sequence["other_position"]
     np.testing.assert_array_equal(unpacked(found["other_position"], "<u2", *others.shape), others.values)
     assert found["notes"] == []
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_the_chosen_measure_colours_it(answered: State, answer: Answer, measure: str) -> None:
+    answered.param.update(measure=measure, layer=2, head=1)
+    found = standalone.contents(answer, replace(CHOSEN, measure=measure))["measure"]
+    shape = answer.neighbors["own_rank"].shape
+    values = unpacked(found["values"], "<f4", *shape)
+    for head in range(answer.n_heads):
+        np.testing.assert_allclose(values[:, head], measure_values(measure, answer.neighbors, head=head), rtol=1e-6)
+    key, paint = token_paint(answered)
+    of_tokens = [found["paints"][i] for i in unpacked(found["paint"], "<u4", *shape)[2, 1]]
+    assert [[color, ink, f"{found['short']}: {words}"] for color, ink, words in of_tokens] == paint
+    assert key == {"label": f"In layer 2, head 1: {found['title']}", "steps": found["steps"]}
 
 
 def test_where_the_tables_do_not_fit_those_about_the_chosen_token_are_kept_and_the_page_says_so(
