@@ -33,6 +33,7 @@ class _Part(JSComponent):
     __abstract = True
 
     _stylesheets = [_STYLE]  # noqa: RUF012
+    _bundle_path = None  # there are none; Panel would look for them beside every module, for every part of every page
 
     def __init__(self, on_message: Callable[[Any], None] | None = None, **params: Any) -> None:
         super().__init__(sizing_mode="stretch_width", **params)
@@ -69,12 +70,13 @@ class _Part(JSComponent):
 
     def _is_data(self, name: str) -> bool:
         """Whether a property is the part's own, and holds no other parts."""
-        return name not in JSComponent.param and not isinstance(self.param[name], Children)
+        return name not in JSComponent.param and not isinstance(type(self).param[name], Children)
 
     def _process_param_change(self, params: dict[str, Any]) -> dict[str, Any]:
         properties = super()._process_param_change(params)
+        known = type(self).param  # the instance would get parameters of its own
         for name in properties:
-            if name in self.param and isinstance(self.param[name], Packed):
+            if name in known and isinstance(known[name], Packed):
                 properties[name] = json.dumps(properties[name], ensure_ascii=False)
         return properties
 
