@@ -55,7 +55,7 @@ class EncodingMap(Figure):
     @property
     def _aspect(self) -> Aspect:
         state = self._state
-        if self._state.map_over == "layers":
+        if state.map_over == "layers":
             return Aspect("map", head=state.head, position=state.position, method=state.map_method)
         return Aspect("map", layer=state.layer, head=state.head, method=state.map_method)
 
@@ -104,7 +104,7 @@ class EncodingMap(Figure):
         state, found = self._state, self._found
         assert found is not None
         what = f"“{token_label(self._answer.encodings, state.position)}”, head {state.head} of every layer"
-        if self._state.map_over == "tokens":
+        if state.map_over == "tokens":
             what = f"all tokens, layer {self._answer.layers[state.layer]}, head {state.head}"
         parts = [what, f"trustworthiness {float(found['trustworthiness']):.2f}"]
         if "explained_variance_ratio" in found:

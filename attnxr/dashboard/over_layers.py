@@ -73,14 +73,14 @@ class OverLayers(Figure):
     def _plot(self) -> hv.Overlay:
         state = self._state
         return over_layers_plot(
-            self._answer.neighbors, state.head, state.position, state.layer, self._state.quantity, self._found
+            self._answer.neighbors, state.head, state.position, state.layer, state.quantity, self._found
         )
 
     def _sources(self) -> dict[str, Columns]:
         state = self._state
         return dict(
             over_layers_columns(
-                self._answer.neighbors, state.head, state.position, state.layer, self._state.quantity, self._found
+                self._answer.neighbors, state.head, state.position, state.layer, state.quantity, self._found
             )
         )
 
@@ -100,11 +100,11 @@ class OverLayers(Figure):
     def _tap(self, x: float, y: float) -> None:
         answer, state = self._state.answer, self._state
         layer = round(x)
-        if answer is None or not 0 <= layer < answer.n_layers or (self._state.quantity == "own_rank" and y <= 0):
+        if answer is None or not 0 <= layer < answer.n_layers or (state.quantity == "own_rank" and y <= 0):
             return
-        values = answer.neighbors[self._state.quantity].isel(layer=layer, head=state.head).values.astype(np.float64)
-        limits = np.array(over_layers_limits(answer.neighbors, self._state.quantity, self._found))
-        if self._state.quantity == "own_rank":
+        values = answer.neighbors[state.quantity].isel(layer=layer, head=state.head).values.astype(np.float64)
+        limits = np.array(over_layers_limits(answer.neighbors, state.quantity, self._found))
+        if state.quantity == "own_rank":
             values, limits, y = np.log(values), np.log(limits), np.log(y)
         away = np.abs(values - y) / np.ptp(limits)
         position = int(away.argmin())

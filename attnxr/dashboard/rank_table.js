@@ -78,6 +78,7 @@ export function render({ model }) {
     if (cell.className !== className) cell.className = className
     write(number, distance)
     write(word, token)
+    if (word.hasAttribute("title")) word.title = token
     const sub = word.children[0]
     if (note && sub) write(sub, note)
     else if (note) word.append(make("sub", "", note))
