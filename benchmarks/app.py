@@ -10,6 +10,7 @@ once have no browser, since eight browsers on two cores would measure their own 
 
 import argparse
 import asyncio
+import signal
 import sys
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a little of everything")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else its server would stay behind
     print(f"{measure.machine()}; model: {MODEL}", end="\n\n", flush=True)
     asyncio.run(run(QUICK if options.quick else Size()))
 
