@@ -48,7 +48,7 @@ def compute(answer: Answer, model: Model, aspect: Aspect, report: Report) -> xr.
 
 def _significance(answer: Answer, model: Model, aspect: Aspect, report: Report) -> xr.Dataset:
     """What `attnxr.significance` says of one layer, over all heads and positions."""
-    message = f"Drawing by chance what layer {aspect.layer} is held against"
+    message = f"Drawing by chance what layer {answer.layers[aspect.layer or 0]} is held against"
     report(message, 0.0)
     return significance(
         model,
@@ -82,6 +82,7 @@ def _stream(answer: Answer, model: Model, _aspect: Aspect, report: Report) -> xr
     request, message = answer.request, "Following the residual stream"
     report(message, None)
     encodings = model.encode(request.text, include=["residual"], truncate=True, causal=request.causal)
+    encodings = encodings.sel(layer=answer.layers)
     stream = model.neighbors(
         encodings,
         k=1,

@@ -48,6 +48,7 @@ class History:
         for text in (getattr(state, name) for name in address.TEXTS):
             if len(text) > address.MOST_CHARACTERS:
                 self._long_texts[address.digest(text)] = text
+                self._long_texts.move_to_end(address.digest(text))
                 if len(self._long_texts) > _LONG_TEXTS:
                     self._long_texts.popitem(last=False)
         if self._arriving:

@@ -21,7 +21,8 @@ def load_scripts() -> None:
     """
     global _ran
     shell: Any = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if not hasattr(shell, "kernel"):
+    # What is captured reaches no page: they are loaded when the view is displayed.
+    if not hasattr(shell, "kernel") or type(shell.display_pub).__name__ == "CapturingDisplayPublisher":
         return
     parent = shell.get_parent()
     cell, run = parent.get("metadata", {}).get("cellId"), parent["header"]["msg_id"]

@@ -40,5 +40,9 @@ class View(Viewer):
         self.state = state_for(type(self).__name__, self.needs, given)
         return self.state
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+        load_scripts()
+        return super()._repr_mimebundle_(include, exclude)
+
     def cleanup(self) -> None:
         """Let go of what would keep the session alive after its visitor has left."""
