@@ -9,8 +9,9 @@ from panel.viewable import Viewer
 
 from attnxr.dashboard.answer import Answer
 from attnxr.dashboard.components import Choices, Status, TextBox
+from attnxr.dashboard.fields import choice_field
 from attnxr.dashboard.rows import fidelity
-from attnxr.dashboard.state import MASKS, METRICS, REQUEST, State
+from attnxr.dashboard.state import REQUEST, State
 
 _FROM_FILE = "\0from the file"  # no model's name
 _CHOICES = ("model", "metric", "positional", "causal")
@@ -43,8 +44,8 @@ class Controls(Viewer):
         self._text.text = state.text
         self._choices.fields = [
             self._model_field(),
-            self._field("metric", "Distance", METRICS),
-            self._field("causal", "Causal mask", MASKS),
+            choice_field(state, "metric", "Distance"),
+            choice_field(state, "causal", "Causal mask"),
             self._field("layer", "Layer", layers),
             self._field("positional", "Positional embedding in the vocabulary"),
         ]

@@ -47,8 +47,9 @@ class History:
         query, notices = address.write(state)
         for text in (getattr(state, name) for name in address.TEXTS):
             if len(text) > address.MOST_CHARACTERS:
-                self._long_texts[address.digest(text)] = text
-                self._long_texts.move_to_end(address.digest(text))
+                digest = address.digest(text)
+                self._long_texts[digest] = text
+                self._long_texts.move_to_end(digest)
                 if len(self._long_texts) > _LONG_TEXTS:
                     self._long_texts.popitem(last=False)
         if self._arriving:

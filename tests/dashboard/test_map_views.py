@@ -196,7 +196,7 @@ def test_another_text_of_as_many_tokens_is_named_in_the_figure_that_is_there(
 
 
 def tokens_named(view: Viewer) -> dict[str, Any]:
-    """What a figure calls the tokens: and the layers: in its tooltip, by axis, and on its axes."""
+    """What a figure calls the tokens and the layers: in its tooltip, by axis, and on its axes."""
     plot = drawn(view)[0]
     formatters = plot.handles["hover"].formatters
     said = {axis: dict(formatters[axis].args) for axis in ("$x", "$y") if axis in formatters}
