@@ -10,6 +10,7 @@ import panel as pn
 from bokeh.document import Document
 from bokeh.document.callbacks import invoke_with_curdoc
 from bokeh.document.events import DocumentPatchedEvent
+from bokeh.server.session import ServerSession
 
 
 def in_one_patch(change: Callable[[], object]) -> None:
@@ -30,7 +31,8 @@ def in_one_patch(change: Callable[[], object]) -> None:
 
 # Bokeh's own hold sends a message for each thing that changed: a dozen a click, which cost the server and the browser
 # more than what is in them. Panel's sends one, but without the lock: where its writes overlap (Panel 1.9,
-# ``_dispatch_msgs``) a patch can be left lying until the visitor's next click.
+# ``_dispatch_msgs``) a patch can be left lying until the visitor's next click. So what was held is sent from here where
+# this Bokeh lets it be, and Bokeh sends the rest: all of it where it does not, or where there is no server.
 @contextmanager
 def _held() -> Iterator[None]:
     document = pn.state.curdoc
@@ -41,22 +43,42 @@ def _held() -> Iterator[None]:
     try:
         yield
     finally:
-        _send_together(document)
-        document.unhold()  # sends what is left: all of it where there is no server, as in a notebook
+        session = getattr(document.session_context, "session", None)
+        if session is not None:
+            _send_at_once(session)
+            if _awaits_writes(session, document):
+                _send_together(session, document)
+        document.unhold()
 
 
-def _send_together(document: Document) -> None:
-    session: Any = getattr(document.session_context, "session", None)
-    if session is None:
-        return
+def _send_at_once(session: Any) -> None:
+    """Have sockets send what is short without the browser's word that it has what came before, which takes 40 ms."""
+    for connection in tuple(getattr(session, "_subscribed_connections", ())):
+        set_nodelay = getattr(getattr(connection, "_socket", None), "set_nodelay", None)
+        if set_nodelay is not None:
+            set_nodelay(True)
+
+
+def _awaits_writes(session: Any, document: Document) -> bool:
+    """Whether a session awaits what is put into its list of writes, as until Bokeh 3.9.
+
+    Since 3.10 it makes messages of what is in there, and what it does with the rest of what is private here is unknown.
+    """
+    return (
+        "Awaitable" in str(ServerSession.__annotations__.get("_pending_writes"))
+        and isinstance(getattr(session, "_pending_writes", None), list)
+        and isinstance(getattr(document.callbacks, "_held_events", None), list)
+        and all(hasattr(connection, "_socket") for connection in getattr(session, "_subscribed_connections", [None]))
+    )
+
+
+def _send_together(session: Any, document: Document) -> None:
     callbacks = document.callbacks
     patches = [event for event in callbacks._held_events if isinstance(event, DocumentPatchedEvent)]
     if not patches:
         return
     callbacks._held_events = [event for event in callbacks._held_events if not isinstance(event, DocumentPatchedEvent)]
     for connection in session._subscribed_connections:
-        # Else what is short waits for the browser's word that it has what came before, and browsers take 40 ms for it.
-        connection._socket.set_nodelay(True)
         message = connection.protocol.create("PATCH-DOC", patches)
         session._pending_writes.append(connection._socket.send_message(message))
     for event in patches:
