@@ -21,9 +21,10 @@ from attnxr.lazy import lazy_variable
 from attnxr.loading import Weights, load
 from attnxr.moments import Moment, moment
 from attnxr.question import Of, Options, Question, Space, VocabLayer
+from attnxr.reading import Reader
 from attnxr.search import Metric, Nearest, Progress
 from attnxr.snapshot import Snapshot, take
-from attnxr.tokens import Tokens, VocabularyTokens, tokenize
+from attnxr.tokens import Tokens, VocabularyTokens
 from attnxr.vocabulary import Verification
 
 _MEMORY = 4 << 30
@@ -102,6 +103,8 @@ class Model:
 
     Raises
     ------
+    InputError
+        If the tokenizer is none.
     UnsupportedModelError
         If its attention cannot be looked into, or its vocabulary encodings cannot be had right.
     """
@@ -112,6 +115,7 @@ class Model:
         if isinstance(memory, bool) or not isinstance(memory, int | np.integer) or memory < 0:
             raise InputError(f"memory={memory!r} was given; expected a number of bytes, such as {_MEMORY}.")
         self._hf_model, self._tokenizer, self._memory = hf_model, tokenizer, memory
+        self._reader = None if tokenizer is None else Reader(tokenizer)
         self._lock = threading.Lock()
         self._seen = take(hf_model, tokenizer, memory)
         config, layout = self._seen.window.model.config, self._seen.window.layout
@@ -217,13 +221,13 @@ class Model:
             raise InputError("An empty list of texts was given; expected at least one text.")
         if token_ids is not None:
             tokens = [_from_ids(token_ids, seen.window.layout.max_tokens, truncate)]
-        elif self._tokenizer is None:
+        elif self._reader is None:
             raise InputError(
                 f"The model {self.name!r} was given without a tokenizer, so it cannot read a text. Pass "
                 "token_ids=[…], or build attnxr.Model(hf_model, tokenizer)."
             )
         else:
-            tokens = [tokenize(self._tokenizer, one, seen.window.layout.max_tokens, truncate) for one in texts]
+            tokens = [self._reader.read(one, seen.window.layout.max_tokens, truncate) for one in texts]
         for one in tokens:
             self._check_ids(one.ids, seen.vocabulary.size)
         several = len(tokens) > 1

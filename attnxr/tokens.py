@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from attnxr.errors import InputError, TextTooLongError
+from tokenizers import Tokenizer
 
 # Neither NumPy's nor HDF5's strings can hold a NUL at the end: the sign for it stands in its place.
 _NUL = str.maketrans({"\0": "␀"})
@@ -35,58 +34,10 @@ class Tokens:
     cut: int = 0
 
 
-def tokenize(tokenizer: Any, text: object, max_tokens: int | None, truncate: bool) -> Tokens:
-    """Split a text into the tokens that the model will see, its special tokens included.
-
-    A special token typed as text (``<mask>``, ``[MASK]``) is that special token, as everywhere in transformers.
-
-    Raises
-    ------
-    InputError
-        If the text is empty, blank, or no text.
-    TextTooLongError
-        If it has more than `max_tokens` tokens and `truncate` is False.
-    """
-    if not isinstance(text, str):
-        raise InputError(
-            f"A text of type {type(text).__name__} was given; expected a str or a list of them. Pass token_ids=[…] for "
-            "ids."
-        )
-    if not text.strip():
-        raise InputError(
-            f"The text {text!r} is empty or blank; expected at least one visible character. Type a word or a sentence."
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"The text has a lone surrogate, {text[error.start]!r} at character {error.start}, which is not valid "
-            "Unicode; expected text that can be written as UTF-8. Remove it, or decode the source with the right "
-            "encoding."
-        ) from error
-    options = {"return_offsets_mapping": True} if tokenizer.is_fast else {}
-    found = tokenizer(text, verbose=False, **options)
-    length = len(found["input_ids"])
-    cut = 0
-    if max_tokens is not None and length > max_tokens:
-        if not truncate:
-            raise TextTooLongError(
-                f"The text has {length} tokens; the model takes at most {max_tokens}. Shorten it, or pass "
-                f"truncate=True to keep its first {max_tokens}."
-            )
-        found = tokenizer(text, truncation=True, max_length=max_tokens, **options)
-        cut = length - len(found["input_ids"])
-    ids = list(found["input_ids"])
-    if not ids:
-        raise InputError(
-            f"The tokenizer makes no token of the text {text!r}; expected at least one. Type a word or a sentence."
-        )
-    if not tokenizer.is_fast:
-        nowhere = [-1] * len(ids)
-        return Tokens(ids, nowhere, nowhere, nowhere, cut)
-    spans = [(start, end) if end > start else (-1, -1) for start, end in found["offset_mapping"]]
-    words = [-1 if word is None else word for word in found.word_ids(0)]
-    return Tokens(ids, [start for start, _ in spans], [end for _, end in spans], words, cut)
+def backend(tokenizer: Any) -> Tokenizer | None:
+    """The inside of a fast tokenizer, which says more of its tokens; None of any other."""
+    inner = getattr(tokenizer, "backend_tokenizer", None)
+    return inner if isinstance(inner, Tokenizer) else None
 
 
 class VocabularyTokens:
@@ -107,40 +58,72 @@ class VocabularyTokens:
     @cached_property
     def token(self) -> NDArray[np.object_]:
         """The tokenizer's token of each entry: array of str (V,), each different."""
-        names: list[str | None] = [None] * self.size
-        if self._tokenizer is not None:
-            for name, i in self._tokenizer.get_vocab().items():
-                if i < self.size:
-                    names[i] = name.translate(_NUL)
-        return _strings([f"<id {i}>" if name is None else name for i, name in enumerate(names)])
+        names = [f"<id {i}>" if name is None else name.translate(_NUL) for i, name in enumerate(self._names)]
+        taken = {name for name in self._names if name is not None}
+        for i, name in enumerate(names):
+            if name != self._names[i]:  # one of ours, which the tokenizer can have given to another entry
+                while names[i] in taken:
+                    names[i] += f"<id {i}>"
+                taken.add(names[i])
+        return _strings(names)
 
     @cached_property
     def text(self) -> NDArray[np.object_]:
         """What each entry stands for in a text, such as `` flies`` for ``Ġflies``: array of str (V,)."""
-        special = self.special
-        return _strings([token if special[i] else self._read(token) for i, token in enumerate(self.token)])
+        as_written = self._as_written()
+        return _strings(
+            [
+                token if name is None or i in as_written else self._read(i, name).translate(_NUL)
+                for i, (token, name) in enumerate(zip(self.token, self._names, strict=True))
+            ]
+        )
 
     @cached_property
     def special(self) -> NDArray[np.bool_]:
         """Whether each entry is one of the tokenizer's special tokens: array of bool (V,)."""
         special = np.zeros(self.size, bool)
-        if self._tokenizer is not None:
-            special[[i for i in self._tokenizer.all_special_ids if i < self.size]] = True
+        special[[i for i in getattr(self._tokenizer, "all_special_ids", ()) if i < self.size]] = True
         return special
 
-    def _read(self, token: str) -> str:
-        # Decoders treat the first token of a text apart, so the token is read behind another one.
-        alone, behind = self._decode([token]), self._decode(["a", token])
-        behind = behind.removeprefix("a")
-        return (token if alone == token and behind == f" {token}" else behind).translate(_NUL)
+    @cached_property
+    def _names(self) -> list[str | None]:
+        """The tokenizer's own names; None for entries that it does not name."""
+        names: list[str | None] = [None] * self.size
+        if self._tokenizer is not None:
+            for name, i in self._tokenizer.get_vocab().items():
+                if i < self.size:
+                    names[i] = name
+        return names
 
-    def _decode(self, tokens: list[str]) -> str:
-        decoder = getattr(getattr(self._tokenizer, "backend_tokenizer", None), "decoder", None)
+    def _as_written(self) -> set[int]:
+        """Entries that stand for what their names say: special tokens, and those added, which bytes are not made of."""
+        found = set(np.flatnonzero(self.special).tolist())
+        inner = backend(self._tokenizer)
+        if inner is None or (inner.decoder is not None and b"ByteLevel" in inner.decoder.__getstate__()):
+            added = getattr(self._tokenizer, "added_tokens_decoder", None)
+            found.update(added if isinstance(added, dict) else ())  # a method that raises in MistralCommonBackend
+        return found
+
+    def _read(self, i: int, token: str) -> str:
+        # Decoders treat the first token of a text apart, so the token is read behind another one.
+        alone, behind = self._decode([(i, token)]), self._decode([(self._a, "a"), (i, token)])
+        behind = behind.removeprefix("a")
+        found = token if alone == token and behind == f" {token}" else behind
+        return found or "\ufffd"  # bytes that are no character, which some decoders leave out
+
+    @cached_property
+    def _a(self) -> int | None:
+        return self._tokenizer.get_vocab().get("a")
+
+    def _decode(self, entries: list[tuple[int | None, str]]) -> str:
+        tokens = [token for _, token in entries]
+        decoder = getattr(backend(self._tokenizer), "decoder", None)
         if decoder is not None:
             return decoder.decode(tokens)
-        if self._tokenizer is not None:
+        try:
             return self._tokenizer.convert_tokens_to_string(tokens)
-        return "".join(tokens)
+        except (NotImplementedError, AttributeError):  # MistralCommonBackend reads ids alone
+            return self._tokenizer.decode([i for i, _ in entries if i is not None])
 
 
 def label(token: str, text: str) -> str:

@@ -17,6 +17,7 @@ ORDER = [
     "schema",
     "saved",
     "tokens",
+    "reading",
     "support",
     "linear",
     "interface",

@@ -94,3 +94,24 @@ def test_a_mask_typed_as_text_is_the_mask(request: pytest.FixtureRequest, name: 
     assert token in enc.token.values
     assert token in enc.text.values
     case.check(case.model.neighbors(enc, 3), enc=enc)
+
+
+@pytest.mark.parametrize("added", ["café", "ĀāĂ", "Ġnew", " two words ", "日本"])
+def test_an_added_token_stands_for_what_it_says(added: str) -> None:
+    """Its characters are no bytes, as those of a byte-level tokenizer's other tokens are."""
+    tokenizer = models.byte_level_tokenizer()
+    tokenizer.add_tokens([added])
+    vocabulary = VocabularyTokens(tokenizer, len(tokenizer))
+    assert vocabulary.text[-1] == vocabulary.token[-1] == added
+    assert vocabulary.text[tokenizer.convert_tokens_to_ids("Ġflies")] == " flies"
+
+
+def test_names_differ_whatever_the_tokenizer_calls_its_tokens() -> None:
+    tokenizer = models.wordpiece_tokenizer()
+    taken = len(tokenizer) + 5
+    tokenizer.add_tokens(["\0", "␀", "a\0", "a␀", f"<id {taken}>"])
+    names = VocabularyTokens(tokenizer, taken + 3).token
+    assert len(set(names)) == len(names)
+    assert "␀" in names
+    assert names[tokenizer.convert_tokens_to_ids("␀")] == "␀"
+    assert not any("\0" in name for name in names)
