@@ -31,6 +31,17 @@ class _Encodings(Watcher):
         self.value.append(value[0])
 
     def attended(self, output: Tensor, weights: Tensor) -> None:
+        # First of all: numbers that are none fail every other check too, for a reason that is not theirs.
+        if not output.isfinite().all():
+            raise UnsupportedModelError(
+                f"The model makes infinite or undefined numbers of this text, in attention {len(self.encoding)} of its "
+                f"layers, to which no distance can be given. Its numbers are {output.dtype}; "
+                + (
+                    "did they overflow? Load it in float32."
+                    if output.dtype.itemsize < 4
+                    else "are its weights finite? Look for infinite or NaN ones among its parameters."
+                )
+            )
         self.encoding.append(output[0].transpose(0, 1))
         # A learned sink takes its share of the weights as one more column: rows then sum to less than 1.
         self.attention.append(weights[0, :, :, : output.shape[1]])

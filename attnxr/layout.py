@@ -140,7 +140,8 @@ class Layout(Watcher):
             elif len(self.projections) == self._seen and _wraps(module, self.projections[-1], inputs, self._written):
                 self.projections[-1] = module
         elif isinstance(output, Tensor) and self.positions is None and not self._seen:
-            from_indices = not any(tensor.is_floating_point() for tensor in inputs)
+            # BART hands over one feature of the embeddings, for its shape, and M2M100 all of them beside the ids.
+            from_indices = not inputs or not inputs[0].is_floating_point() or inputs[0].numel() == 2
             if from_indices and output.ndim > 1 and _columns_differ(output):
                 self.positions, self._first_term = module, output.reshape(2, -1)[0]
                 self._first_index = int(inputs[0].flatten()[0]) if inputs else 0

@@ -16,6 +16,7 @@ import transformers
 import xarray as xr
 
 import attnxr
+from attnxr.errors import UnsupportedModelError
 from tests import models, oracles
 from tests.cases import HEAD_VECTORS, STREAM_VECTORS, Case
 
@@ -189,3 +190,12 @@ def test_two_models_at_once_do_not_mix(roberta: Case, bert: Case) -> None:
         together = list(pool.map(lambda each: each.model.encode(each.text), [roberta, bert] * 6))
     for i, enc in enumerate(together):
         xr.testing.assert_identical(enc, alone[i % 2])
+
+
+def test_half_precision_that_overflows_in_the_middle_is_called_that() -> None:
+    """Layer 0 is fine, so that the model can be looked into; what the next is handed is not."""
+    hf_model = models.tiny_bert().half()
+    with torch.no_grad():
+        hf_model.encoder.layer[1].attention.self.value.weight.mul_(60000)
+    with pytest.raises(UnsupportedModelError, match=r"infinite or undefined.*float16.*float32"):
+        attnxr.Model(hf_model).encode(token_ids=[5, 17, 40])

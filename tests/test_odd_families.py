@@ -11,6 +11,8 @@ import transformers
 
 import attnxr
 from attnxr.errors import InputError, UnsupportedModelError
+from tests import models
+from tests.cases import Case
 from tests.families import DEEPSEEK, LATENT, SIZES, build
 
 TEXT = [11, 40, 23, 40, 57, 8, 33, 62]
@@ -87,6 +89,29 @@ def test_the_decoder_of_an_encoder_decoder_is_a_decoder(name: str) -> None:
     assert model.neighbors(enc, 2, of="hidden", space="unembedding").own_rank.shape == (3, 48)
     with pytest.raises(UnsupportedModelError, match="encoder-decoder"):
         attnxr.Model(getattr(transformers, f"{name}Model")(config))
+
+
+@pytest.mark.parametrize("name", ["Bart", "MBart", "PLBart", "M2M100", "NllbMoe", "Pegasus", "Marian", "Blenderbot"])
+def test_the_encoder_of_an_encoder_decoder_is_an_encoder(name: str) -> None:
+    """BART's positions come from a module that is handed a feature of the embeddings, M2M100's from ids and them."""
+    sizes = {"vocab_size": 67, "d_model": 32, "decoder_layers": 1, "decoder_attention_heads": 4, "decoder_ffn_dim": 48}
+    sizes |= {"encoder_layers": 3, "encoder_attention_heads": 4, "encoder_ffn_dim": 48, "pad_token_id": 1}
+    sizes |= {"max_position_embeddings": 48, "decoder_start_token_id": 2, "bos_token_id": 0, "eos_token_id": 2}
+    config = getattr(transformers, f"{name}Config")(**sizes)
+    hf_model = models.randomise(getattr(transformers, f"{name}Model")(config), seed=4).get_encoder()
+    model = attnxr.Model(hf_model)
+    check(model)
+    enc = model.encode(token_ids=TEXT, include=["value"])
+    near = model.neighbors(enc, 5, "euclidean")
+    with_each = torch.tensor(TEXT).repeat(67, 1)
+    with_each[:, 3] = torch.arange(67)  # what the model itself makes of every entry, within a text
+    seen: list[torch.Tensor] = []
+    hook = hf_model.layers[0].self_attn.v_proj.register_forward_hook(lambda _m, _i, out: seen.append(out[:, 3]))
+    with torch.no_grad():
+        hf_model(input_ids=with_each)
+    hook.remove()
+    vocabulary = seen[0].reshape(67, 4, 8).transpose(0, 1).numpy()
+    Case.check_position(near, 3, "euclidean", enc["encoding"].sel(position=3).values, vocabulary)
 
 
 def test_a_model_with_pictures_is_looked_into_as_the_text_model_it_has() -> None:
