@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attnxr.errors import UnsupportedModelError
+from attnxr.finite import remedy
 from attnxr.interface import Stop, Watcher, stream
 from attnxr.window import Window
 
@@ -170,10 +171,11 @@ def arrivals(window: Window, space: Arriving, layer: int, term: Tensor, token_id
         beside = torch.full_like(lost, window.n_embeddings // 2)
         texts = torch.stack([token_ids[lost], beside], dim=1)
         found[:, lost] = torch.cat([first(batch) for batch in texts.split(BATCH)], dim=1)
-        if not found.isfinite().all():
+        lost = lost[~found[:, lost].isfinite().all(dim=2).all(dim=0)]
+        if len(lost):
             raise UnsupportedModelError(
-                f"{window.family} makes {space} vectors that are infinite or NaN of {len(lost)} tokens, the first of "
-                f"which has the id {int(token_ids[lost[0]])}. No distance can be given to them. Did the model overflow "
-                "in half precision? Load it in float32."
+                f"{window.family} makes {space} vectors that are infinite or NaN of {len(lost)} vocabulary entries, "
+                f"the first of which is {window.entry(int(token_ids[lost[0]]))}. No distance can be given to them. "
+                f"{remedy(window.model.dtype)}"
             )
     return found

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attnxr.errors import UnsupportedModelError
+from attnxr.finite import remedy
 from attnxr.interface import Watcher, stream
 from attnxr.window import Window
 
@@ -35,12 +36,7 @@ class _Encodings(Watcher):
         if not output.isfinite().all():
             raise UnsupportedModelError(
                 f"The model makes infinite or undefined numbers of this text, in attention {len(self.encoding)} of its "
-                f"layers, to which no distance can be given. Its numbers are {output.dtype}; "
-                + (
-                    "did they overflow? Load it in float32."
-                    if output.dtype.itemsize < 4
-                    else "are its weights finite? Look for infinite or NaN ones among its parameters."
-                )
+                f"layers, to which no distance can be given. {remedy(output.dtype)}"
             )
         self.encoding.append(output[0].transpose(0, 1))
         # A learned sink takes its share of the weights as one more column: rows then sum to less than 1.

@@ -29,6 +29,7 @@ def check(window: Window, vocabulary: Vocabulary) -> xr.Dataset:
     xr.Dataset
         See `attnxr.schema.CHECKS`.
     """
+    window.check_embeddings()
     length = min(_LENGTH, window.layout.max_tokens or _LENGTH)
     token_ids = random_text(window, vocabulary.size, length, seed=1)
     written, output = _plain(window, token_ids)

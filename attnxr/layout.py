@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from attnxr.errors import UnsupportedModelError
+from attnxr.finite import remedy
 from attnxr.interface import Watcher, stream, tensors
 
 
@@ -77,6 +78,7 @@ class Layout(Watcher):
         self._first_index = 0
         self._seen = 0
         self._written: Tensor | None = None
+        self._unread: nn.Module | None = None  # reads what the heads wrote as a W_O would, and has no matrix
         self._calls: list[_Call] = []
         self._running: list[_Call] = []
         self._attended_in: list[list[_Call]] = []
@@ -122,7 +124,7 @@ class Layout(Watcher):
         if not output.isfinite().all():
             raise UnsupportedModelError(
                 "The model makes infinite or undefined numbers of a text of two tokens, to which no distance can be "
-                f"given. Its numbers are {output.dtype}; did they overflow? Load it in float32."
+                f"given. {remedy(output.dtype)}"
             )
         self._written = output.flatten(2)
         if self._seen == 1:
@@ -139,6 +141,8 @@ class Layout(Watcher):
                 self.projections.append(module)
             elif len(self.projections) == self._seen and _wraps(module, self.projections[-1], inputs, self._written):
                 self.projections[-1] = module
+            elif _reads_without_matrix(module, args, self._written):
+                self._unread = module
         elif isinstance(output, Tensor) and self.positions is None and not self._seen:
             # BART hands over one feature of the embeddings, for its shape, and M2M100 all of them beside the ids.
             from_indices = not inputs or not inputs[0].is_floating_point() or inputs[0].numel() == 2
@@ -159,6 +163,13 @@ class Layout(Watcher):
             raise UnsupportedModelError(
                 f"{family} has layers of different shapes ({listed}), which do not fit one array. Expected the same "
                 "number and size of heads in every layer."
+            )
+        if len(self.projections) != self._seen and self._unread is not None:
+            kind = type(self._unread)
+            raise UnsupportedModelError(
+                f"{family} reads the concatenated head encodings with a {kind.__name__} (of {kind.__module__}), whose "
+                "weight is no matrix of numbers, as in quantised layers. Expected a linear map with a weight (its "
+                "W_O): load the model without quantisation."
             )
         if len(self.projections) != self._seen:
             raise UnsupportedModelError(
@@ -199,8 +210,22 @@ def _columns_differ(output: Tensor) -> bool:
 
 def _reads(module: nn.Module, args: tuple, written: Tensor) -> bool:
     """Whether a module is a linear map whose input is the concatenation of all head encodings."""
+    return _has_matrix(module) and _is_handed(args, written)
+
+
+def _reads_without_matrix(module: nn.Module, args: tuple, written: Tensor) -> bool:
+    """Whether a module is a linear map with that input, the weight of which cannot be had."""
+    is_linear = hasattr(module, "in_features") or hasattr(module, "infeatures")
+    return is_linear and not _has_matrix(module) and _is_handed(args, written)
+
+
+def _has_matrix(module: nn.Module) -> bool:
     weight = getattr(module, "weight", None)
-    if not (isinstance(weight, Tensor) and weight.ndim == 2 and args and isinstance(args[0], Tensor)):
+    return isinstance(weight, Tensor) and weight.ndim == 2
+
+
+def _is_handed(args: tuple, written: Tensor) -> bool:
+    if not args or not isinstance(args[0], Tensor) or args[0].numel() != written.numel():
         return False
     return args[0].shape[-1] == written.shape[-1] and torch.equal(args[0].reshape(written.shape), written)
 

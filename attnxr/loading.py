@@ -100,11 +100,16 @@ def load(name: str, weights: Weights = "safetensors") -> tuple[PreTrainedModel, 
         except (OSError, SafetensorError, UnpicklingError) as error:
             raise _explain(name, error) from error
         except Exception as error:  # a model is built by its family's code, too
+            if method := _quantised_by(config):
+                raise UnsupportedModelError(_unquantise(name, method, error)) from error
             raise _unfit(name, error, source, options) from error
         random = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
         lacking = sorted(key for key in random if not key.startswith(POOLER))
         if not lacking:
             return model, tokenizer
+    if method := _quantised_by(config):
+        reason = ValueError(f"{len(lacking)} of its parameters are not there as numbers, such as {lacking[0]}")
+        raise UnsupportedModelError(_unquantise(name, method, reason))
     raise ModelNotFoundError(
         f"The weights of {name!r} lack {len(lacking)} of the parameters that its configuration calls for, or have "
         f"them in another shape ({', '.join(lacking[:3])}, …), which would be random numbers. Expected a complete "
@@ -124,6 +129,21 @@ def _auto_classes(config: PreTrainedConfig, in_gguf: bool) -> list[Any]:
         if known.intersection(config.architectures or (known if in_gguf else ())):
             return [auto_class, AutoModel]
     return [AutoModel]
+
+
+def _quantised_by(config: PreTrainedConfig) -> str | None:
+    """By which method a checkpoint says that it was quantised."""
+    said = getattr(config, "quantization_config", None)
+    method = said.get("quant_method", "unnamed") if isinstance(said, dict) else getattr(said, "quant_method", None)
+    return None if method is None else str(getattr(method, "value", method))
+
+
+def _unquantise(name: str, method: str, error: Exception) -> str:
+    return (
+        f"{name!r} is quantised (quant_method {method!r} in its config.json), and this machine lacks what can read it: "
+        f"{_first_line(error).rstrip('.')}. Expected the library that is named there, or a checkpoint without "
+        "quantisation."
+    )
 
 
 def is_cached(name: str) -> bool:

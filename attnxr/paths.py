@@ -30,6 +30,7 @@ from torch import Tensor
 from attnxr import exact
 from attnxr.arrival import BATCH, Arrival, Arriving, Text, arrivals
 from attnxr.blocks import Block, Blocks, NormedBlock, norm_scale
+from attnxr.finite import lost_rows
 from attnxr.linear import probes, read_linear
 from attnxr.rotary import Rotation, read_rotation
 from attnxr.tables import Tables
@@ -118,6 +119,11 @@ class Path:
     def _arriving(self, space: Arriving, token_ids: Tensor, term: Tensor = _NO_TERM) -> NDArray[np.float32]:
         """What the model itself computes for some tokens at one positional term: float32 (heads, m, features)."""
         return arrivals(self._window, space, self._layer, term, token_ids).numpy()
+
+    def _finite(self, table: NDArray[np.float32], what: str) -> NDArray[np.float32]:
+        """A table (…, V, features) of the whole vocabulary, once it is known that each entry has numbers."""
+        self._window.refuse_rows(table, what)
+        return table
 
     def turned_back(
         self, space: Arriving, vectors: NDArray, positions: NDArray[np.intp], length: int
@@ -216,7 +222,7 @@ class Normed(Path):
         words, squares = self._words()
         places, key = _centred(terms).numpy(), (space, self._layer)
         return NormedBlock(
-            rows=self._tables.get(key, lambda: self._norm.project(space, words)),
+            rows=self._tables.get(key, lambda: self._finite(self._norm.project(space, words), f"{space} vectors")),
             shift=self._norm.shift(space, places),
             offset=self._norm.offset[space],
             tables=self._tables,
@@ -230,17 +236,27 @@ class Normed(Path):
 
     def _words(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """``x_v`` and ``|x_v|²`` of the whole vocabulary."""
-        words = self._tables.get(("words", self._key), lambda: self._words_of(torch.arange(self._size)))
+        everything, what = torch.arange(self._size), "embeddings, less their mean,"
+        words = self._tables.get(("words", self._key), lambda: self._finite(self._words_of(everything), what))
         return words, self._tables.get(("squares", self._key), lambda: exact.squares(words))
 
     def _words_of(self, token_ids: Tensor) -> NDArray[np.float32]:
         """``x_v`` of some tokens: float32 (m, D), centred over the channels."""
         words = np.empty((len(token_ids), self._norm.width), np.float32)
         for batch, out in _batches(token_ids, words):
-            seen = Arrival(self._window, self._layer, positional=torch.zeros(1), norm=0)
-            self._window.run(batch[:, None], seen)
-            out[:] = _centred(seen.norm_inputs[0].reshape(len(batch), -1)).numpy()
+            out[:] = self._first_words(batch[:, None])
+        lost = torch.from_numpy(lost_rows(words))
+        if len(lost):
+            # ESM divides by the share of a text that is no mask: a mask needs another token beside it.
+            beside = torch.full_like(lost, self._window.n_embeddings // 2)
+            words[lost.numpy()] = self._first_words(torch.stack([token_ids[lost], beside], dim=1))
         return words
+
+    def _first_words(self, texts: Tensor) -> NDArray[np.float64]:
+        """``x_v`` of the first token of each text."""
+        seen = Arrival(self._window, self._layer, positional=torch.zeros(1), norm=0)
+        self._window.run(texts, seen)
+        return _centred(seen.norm_inputs[0].reshape(*texts.shape, -1)[:, 0]).numpy()
 
 
 class TwiceNormed(Normed):
@@ -271,13 +287,15 @@ class TwiceNormed(Normed):
     def _block(self, space: Arriving, terms: Tensor) -> Block:
         words, _ = self._words()
         between = self._tables.get(("between", self._layer), lambda: self._handed_on(words))
-        rows = self._tables.get((space, self._layer), lambda: self._second.project(space, between))
+        rows = self._tables.get(
+            (space, self._layer), lambda: self._finite(self._second.project(space, between), f"{space} vectors")
+        )
         parts = []
         for start in range(0, self._size, BATCH):
             batch = slice(start, start + BATCH)
             here = self._at(space, terms, words[batch], between[batch], rows[:, batch])
             parts.append(here.astype(np.float32))
-        return Block.plain(np.concatenate(parts, axis=1))
+        return Block.plain(self._finite(np.concatenate(parts, axis=1), f"{space} vectors"))
 
     def _handed_on(self, words: NDArray[np.float32]) -> NDArray[np.float32]:
         """``w_v`` of some words: float32 (m, D)."""

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from attnxr.interface import on_cpu
 from attnxr.loading import POOLER
+from attnxr.settings import equal
 from attnxr.tokens import VocabularyTokens
 from attnxr.vocabulary import Vocabulary
 from attnxr.window import Window, sample
@@ -37,14 +38,14 @@ class Snapshot:
     vocabulary: Vocabulary
 
     def is_current(self) -> bool:
-        """Whether the model's weights are still those that were looked at."""
-        return self.window.state() == self.state
+        """Whether the model's weights and settings are still those that were looked at."""
+        return equal(self.window.state(), self.state)
 
 
 @on_cpu()
 def take(hf_model: PreTrainedModel, tokenizer: Any, memory: int) -> Snapshot:
     """Find out all about a model as it is now; see `attnxr.Model` for the arguments and errors."""
-    window = Window(hf_model)
+    window = Window(hf_model, tokenizer)
     state = window.state()
     size = window.n_embeddings
     if tokenizer is not None:
@@ -62,6 +63,7 @@ def _fingerprint(window: Window) -> str:
         if not key.startswith("_") and key not in where_from
     }
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    digest.update(window.settings.told().encode())
     for key, tensor in window.model.state_dict().items():
         if not key.startswith(POOLER):
             digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode() + sample(tensor, 1024))

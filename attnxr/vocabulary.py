@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import cast
 
+import numpy as np
 import torch
 from cachetools import LRUCache
+from numpy.typing import NDArray
 from torch import Tensor
 
 from attnxr import paths
 from attnxr.arrival import ARRIVING, Arriving, Text, read
 from attnxr.blocks import Block
 from attnxr.errors import UnsupportedModelError
+from attnxr.finite import remedy
 from attnxr.paths import Name, Path
 from attnxr.tables import Tables
 from attnxr.window import Window
@@ -176,7 +179,9 @@ class Vocabulary:
 
     def _check(self, space: Arriving, layer: int, text: Text) -> None:
         error = self.path(space, layer).error(space, text)
-        if not error <= self._tolerance:
+        if not math.isfinite(error):
+            raise UnsupportedModelError(self._not_finite(space, layer))
+        if error > self._tolerance:
             raise UnsupportedModelError(
                 f"In this text, {self.window.family} computes {space} vectors that differ from the vocabulary's by a "
                 f"relative error of {error:.1e}; at most {self._tolerance:.0e} was expected. They depend "
@@ -192,7 +197,12 @@ class Vocabulary:
     def unembedding(self) -> Block:
         """The output embeddings of the whole vocabulary, a block of one head and position; see `output_weight`."""
         weight = self.output_weight()
-        rows = self.tables.get(("unembedding",), lambda: weight.to("cpu", torch.float32)[None].numpy())
+
+        def made() -> NDArray[np.float32]:
+            self.window.refuse_rows(weight, "output embeddings")
+            return weight.to("cpu", torch.float32)[None].numpy()
+
+        rows = self.tables.get(("unembedding",), made)
         return Block.plain(rows, self.tables, ("unembedding",))
 
     def output_weight(self) -> Tensor:
@@ -216,11 +226,19 @@ class Vocabulary:
 
     def _refusal(self, space: Arriving, layer: int) -> str:
         _, error = self._serving(space, layer)
+        if not math.isfinite(error):
+            return self._not_finite(space, layer)
         return (
             f"The {space} vectors that layer {self.window.layout.layers[layer]} of {self.window.family} computes for a "
             "token alone differ from those of a forward pass of a text by a relative error of "
             f"{error:.1e}; at most {self._tolerance:.0e} was expected. They depend on "
             "other tokens too, or on the position in a way that does not show, so no number would be right."
+        )
+
+    def _not_finite(self, space: Arriving, layer: int) -> str:
+        return (
+            f"The {space} vectors that layer {self.window.layout.layers[layer]} of {self.window.family} computes are "
+            f"infinite or NaN. No distance can be given to them. {remedy(self.window.model.dtype)}"
         )
 
 

@@ -8,17 +8,21 @@ through one window at once: who watches is a context variable, not a property of
 import copy
 import inspect
 import threading
-from collections.abc import Iterable, Iterator
-from types import FunctionType
+from collections.abc import Iterable, Iterator, Mapping
+from types import FunctionType, MappingProxyType
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from transformers import PreTrainedModel
 
+from attnxr import trial
 from attnxr.errors import AttnxrError, UnsupportedModelError
+from attnxr.finite import entry, refuse_rows
 from attnxr.interface import Watcher, after, before, make_bypassable, select, watching
 from attnxr.layout import Layout
+from attnxr.settings import Settings, places_that_differ, snapshot
 from attnxr.support import supported_types
 
 
@@ -30,6 +34,8 @@ class Window:
     hf_model : transformers.PreTrainedModel
         Any model with or without a head on top; the base model under it is looked into. Hooks it has of its own are
         part of it, and run here too.
+    tokenizer : transformers tokenizer, optional
+        To call vocabulary entries by their tokens in messages.
 
     Attributes
     ----------
@@ -42,14 +48,17 @@ class Window:
     family : str
         What to call the model in a message.
     layout : Layout
+    settings : Settings
+        What the given model computes with besides its tensors.
 
     Raises
     ------
     UnsupportedModelError
-        If the model's attention does not go through transformers' attention interface, or cannot be looked into.
+        If the model's attention does not go through transformers' attention interface, or cannot be looked into, or a
+        vocabulary entry has an embedding that is infinite or NaN.
     """
 
-    def __init__(self, hf_model: PreTrainedModel):
+    def __init__(self, hf_model: PreTrainedModel, tokenizer: Any = None):
         hf_model = getattr(hf_model, "_orig_mod", hf_model)  # what torch.compile wraps
         if not isinstance(hf_model, PreTrainedModel):
             raise UnsupportedModelError(
@@ -57,7 +66,7 @@ class Window:
                 "Load one with transformers.AutoModel.from_pretrained(name) or attnxr.load_model(name); merge an "
                 "adapter into its model first, with merge_and_unload()."
             )
-        self._lock = threading.RLock()
+        self._lock, self._tokenizer = threading.RLock(), tokenizer
         self._gathered: tuple[list, list[list[Tensor]], list[Tensor]] | None = None
         self.family = f"{type(hf_model).__name__} (model_type {hf_model.config.model_type!r})"
         self._given = cast(PreTrainedModel, hf_model.base_model)
@@ -66,17 +75,17 @@ class Window:
         self.config = hf_model.config.get_text_config()
         self._top = hf_model
         self.model = self.view()
+        self.check_embeddings()
         self._takes_positions = "position_ids" in inspect.signature(self.model.forward).parameters
         for module in self.model.modules():
             module.register_forward_pre_hook(before, with_kwargs=True)
             module.register_forward_hook(after, with_kwargs=True)
         try:
+            self._try()
             try:
-                select(self.model, as_eager=True)
-                self.layout = self._lay_out()
+                notes = self._lay_out(as_eager=True)
             except UnsupportedModelError:  # an eager attention can be one that the interface does not see
-                select(self.model, as_eager=False)
-                self.layout = self._lay_out()
+                notes = self._lay_out(as_eager=False)
         except AttnxrError:
             raise
         except Exception as error:  # what a family needs besides token ids shows in as many ways as there are families
@@ -84,11 +93,35 @@ class Window:
                 f"{self.family} does not run on two token ids alone ({type(error).__name__}: {error}). attnxr looks "
                 "into encoders and decoders of text."
             ) from error
+        self.settings = Settings(self._given, notes)
         for module, outputs in self.layout.blocks.items():
             make_bypassable(module, outputs)
 
-    def _lay_out(self) -> Layout:
-        return Layout(self.model, self.config, self.family, self.n_embeddings, self.run)
+    def _lay_out(self, as_eager: bool) -> set:
+        """Find out where things are; what the pass leaves as other attributes than it found is returned."""
+        select(self.model, as_eager)
+        before_it_ran = snapshot(self.model)
+        self.layout = Layout(self.model, self.config, self.family, self.n_embeddings, self.run)
+        return places_that_differ(before_it_ran, snapshot(self.model))
+
+    def _try(self) -> None:
+        """Refuse a model whose modules write to their own tensors: they are the caller's."""
+        modules = trial.to_try(self._given)
+        if not modules:
+            return
+        copied = trial.copies(modules)
+        before = trial.places(copied)
+        model = self.view(copied)
+        ids = torch.full((1, 2), self.n_embeddings // 2, device=model.device)
+        with torch.no_grad():
+            model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+        written = trial.written_to(self._given, modules, copied, before)
+        if written:
+            raise UnsupportedModelError(
+                f"{self.family} has {len(written)} modules that write to their own weights as they run ({written[0]}), "
+                "as quantised layers do that pack them. attnxr shares the weights and changes none, so it cannot run "
+                "them. Expected layers that only read: load the model without quantisation."
+            )
 
     def _check(self) -> None:
         given = self._given
@@ -103,11 +136,12 @@ class Window:
                 "encodings cannot be read without guessing. Choose a model of a family that uses it, such as RoBERTa: "
                 f"in this version of transformers the model types {', '.join(supported_types())}."
             )
-        unloaded = [name for name, tensor in given.named_parameters() if tensor.is_meta]
+        unloaded = [name for name, tensor in given.named_parameters() if tensor.is_meta or is_lazy(tensor)]
         if unloaded:
             raise UnsupportedModelError(
-                f"{self.family} has {len(unloaded)} parameters on the meta device ({unloaded[0]}, …), which hold no "
-                "numbers; expected weights in memory. Load the model without device_map or init_empty_weights."
+                f"{self.family} has {len(unloaded)} parameters on the meta device or uninitialised ({unloaded[0]}, …), "
+                "which hold no numbers; expected weights in memory. Load the model without device_map or "
+                "init_empty_weights."
             )
 
     def _embeddings(self, hf_model: PreTrainedModel) -> nn.Embedding:
@@ -122,8 +156,29 @@ class Window:
             )
         return cast(nn.Embedding, found)
 
-    def view(self) -> PreTrainedModel:
-        """Copy the module tree over the same tensors: a model in evaluation mode, with the caller's attention."""
+    def check_embeddings(self) -> None:
+        """Fail where a vocabulary entry has an embedding that is infinite or NaN."""
+        weight = self.embeddings.weight
+        # What is packed, or of eight bits, has no numbers to look at.
+        if not weight.is_meta and weight.is_floating_point() and weight.dtype.itemsize > 1:
+            self.refuse_rows(weight, "word embeddings")
+
+    def refuse_rows(self, table: Any, what: str) -> None:
+        """Fail where rows of a table (…, V, features) are infinite or NaN; see `attnxr.finite.refuse_rows`."""
+        refuse_rows(table, what, self.family, self._tokenizer, self.model.dtype)
+
+    def entry(self, token_id: int) -> str:
+        """A vocabulary entry in words, for a message."""
+        return entry(self._tokenizer, token_id)
+
+    def view(self, instead: Mapping[int, Tensor] = MappingProxyType({})) -> PreTrainedModel:
+        """Copy the module tree over the same tensors: a model in evaluation mode, with the caller's attention.
+
+        Parameters
+        ----------
+        instead : mapping of int to Tensor
+            What to have in place of some tensors, by the id of the tensor.
+        """
         shared: dict[int, Any] = {id(tensor): tensor for tensor in self._tensors(self._given.modules())}
         for module in self._given.modules():  # what torch.compile has made of a module belongs to that module
             shared[id(module._compiled_call_impl)] = None
@@ -133,6 +188,7 @@ class Window:
                     shared[id(hook)] = hook
             shared |= {id(value): value for value in vars(module).values() if isinstance(value, Tensor)}
         shared.pop(id(None))
+        shared |= instead
         try:
             model = copy.deepcopy(self._given, shared).eval()
         except Exception as error:  # anything can be kept in a module
@@ -165,17 +221,16 @@ class Window:
         return output if isinstance(getattr(output, "weight", None), Tensor) else None
 
     def state(self) -> tuple:
-        """Something that differs after weights were moved, replaced or changed, or hooks put on or taken off.
+        """Something that differs after weights were moved, replaced or changed, or a setting or hook was.
 
         Fused optimizers and ``.data`` count no versions, and inference tensors have none: so of each tensor some 64
         numbers are part of it, evenly spaced.
         """
         modules = list(self._given.modules())
-        hooks = [(*module._forward_pre_hooks, *module._forward_hooks) for module in modules]
         output = self.unembedding
         tensors = [*self._tensors(modules), *(() if output is None else output.parameters())]
         versions = [0 if t.is_inference() else t._version for t in tensors]
-        return self._samples(tensors), *versions, *hooks
+        return self._samples(tensors), versions, self.settings.now(modules)
 
     def _samples(self, tensors: list[Tensor]) -> tuple:
         """What and where tensors are, and some numbers of each; those that lie as one are gathered in few calls."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -710,3 +711,96 @@ def test_a_very_small_model_is_a_model(model_type: str, options: dict) -> None:
     enc = model.encode(token_ids=[0, 1][: model.max_tokens], include=["value"])
     assert (model.neighbors(enc, 2, of="value").own_rank.isel(layer=0) == 1).all()
     assert model.verify().attrs["passed"] == 1
+
+
+def put(tensor: torch.Tensor, row: int, value: float) -> None:
+    with torch.no_grad():
+        tensor[row, 5] = value
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["bert", "roberta", "llama", "gpt2", "opt"])  # on all three paths
+def test_an_entry_whose_embedding_is_no_number_is_refused_by_its_id(name: str, value: float) -> None:
+    hf_model = FAMILIES[name].build()
+    model = attnxr.Model(hf_model)
+    enc = model.encode(token_ids=TEXT)
+    put(hf_model.get_input_embeddings().weight, 17, value)
+    calls: list[Callable] = [
+        lambda: attnxr.Model(hf_model),
+        model.verify,
+        lambda: model.encode(token_ids=TEXT),
+        lambda: model.neighbors(enc, 3, "centered_cosine"),
+        lambda: model.moments(enc),
+        lambda: attnxr.significance(model, enc),
+    ]
+    for call in calls:
+        with pytest.raises(UnsupportedModelError, match=r"the id 17\b") as caught:
+            call()
+        assert "float32" not in str(caught.value)
+
+
+@pytest.mark.parametrize("row", [0, 17])
+def test_an_entry_that_is_no_number_is_refused_by_its_token(row: int) -> None:
+    hf_model, tokenizer = models.tiny_bert(), models.wordpiece_tokenizer()
+    put(hf_model.get_input_embeddings().weight, row, float("nan"))
+    with pytest.raises(UnsupportedModelError, match=rf"the id {row}\b") as caught:
+        attnxr.Model(hf_model, tokenizer)
+    assert repr(tokenizer.convert_ids_to_tokens(row)) in str(caught.value)
+
+
+def test_rows_of_no_number_beyond_the_tokenizer_are_nobodys() -> None:
+    hf_model, tokenizer = models.tiny_bert(), models.wordpiece_tokenizer()
+    clean = attnxr.Model(models.tiny_bert(), tokenizer)
+    put(hf_model.get_input_embeddings().weight, -1, float("nan"))
+    model = attnxr.Model(hf_model, tokenizer)
+    found, expected = (each.neighbors(each.encode("Time flies."), 5) for each in (model, clean))
+    xr.testing.assert_equal(found, expected)
+
+
+def every_value(hf_model: Any) -> xr.Dataset:
+    model = attnxr.Model(hf_model)
+    return model.neighbors(model.encode(token_ids=TEXT), 3)
+
+
+@pytest.mark.parametrize("name", ["bert", "llama", "opt"])
+def test_an_entry_whose_vectors_overflow_is_refused_by_its_id(name: str) -> None:
+    """Its embedding is finite; what a layer makes of it is not, in half precision or in float32."""
+    hf_model = FAMILIES[name].build().eval()
+    with torch.no_grad():
+        hf_model.get_input_embeddings().weight[17] = torch.linspace(-3e38, 3e38, hf_model.config.hidden_size)
+    with pytest.raises(UnsupportedModelError, match=r"the id 17\b") as caught:
+        every_value(hf_model)
+    assert "Load it in float32" not in str(caught.value)
+
+
+def test_an_output_embedding_that_is_no_number_is_refused_by_its_id() -> None:
+    hf_model = models.randomise(transformers.LlamaForCausalLM(FAMILIES["llama"].build().config), 3)
+    hf_model.lm_head.weight = nn.Parameter(hf_model.lm_head.weight.detach().clone())
+    put(hf_model.lm_head.weight, 17, float("nan"))
+    model = attnxr.Model(hf_model)
+    enc = model.encode(token_ids=TEXT, include=["hidden"])
+    with pytest.raises(UnsupportedModelError, match=r"output embeddings.*the id 17\b"):
+        model.neighbors(enc, 3, of="hidden", space="unembedding")
+
+
+@pytest.mark.parametrize("name", ["bert", "llama", "gpt2"])
+def test_weights_of_no_number_are_not_said_to_depend_on_other_tokens(name: str) -> None:
+    hf_model = FAMILIES[name].build()
+    value = next(
+        each for key, each in hf_model.named_parameters() if re.search("value.weight|v_proj|c_attn.weight", key)
+    )
+    put(value, 3, float("nan"))
+    with pytest.raises(UnsupportedModelError, match=r"NaN|undefined") as caught:
+        attnxr.Model(hf_model)
+    assert "other tokens" not in str(caught.value)
+    assert "Load it in float32" not in str(caught.value)
+
+
+def test_a_mask_token_that_esm_scales_has_numbers_on_the_factored_path() -> None:
+    build = FAMILIES["esm"].build()
+    config = copy.deepcopy(build.config)
+    config.token_dropout, config.mask_token_id = True, 3
+    model = attnxr.Model(models.randomise(type(build)(config), 2))
+    near = model.neighbors(model.encode(token_ids=TEXT), model.vocab_size)
+    assert model.verification.path == "factored"
+    assert np.isfinite(near["distance"].values).all()
