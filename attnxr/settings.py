@@ -32,6 +32,9 @@ _Place = tuple[int, str | int, Any]
 class Settings:
     """The attributes, configuration and hooks of all modules under one.
 
+    Attributes that a module gets later are what it notes as it runs (frequencies for long texts, say), and no settings;
+    but for ``forward``, which takes the place of the one of its class.
+
     Parameters
     ----------
     top : nn.Module
@@ -43,8 +46,9 @@ class Settings:
     def __init__(self, top: nn.Module, notes: set[_Place]):
         self._top = top
         self._modules = list(top.modules())
+        skipped = {*_NOT_READ, "forward"}
         self._names = [
-            tuple(name for name in vars(module) if name not in _NOT_READ and (number, name, None) not in notes)
+            ("forward", *(name for name in vars(module) if name not in skipped and (number, name, None) not in notes))
             for number, module in enumerate(self._modules)
         ]
         self._hooks = [
@@ -72,10 +76,7 @@ class Settings:
         modules : list of nn.Module
             All that the top has at this moment.
         """
-        kinds = [
-            (type(each), type(each).forward, len(vars(each)), *each._forward_pre_hooks, *each._forward_hooks)
-            for each in modules
-        ]
+        kinds = [(type(each), type(each).forward, *each._forward_pre_hooks, *each._forward_hooks) for each in modules]
         everywhere = nn.modules.module._global_forward_pre_hooks, nn.modules.module._global_forward_hooks
         inner = [
             held(value, without) for value, without in (*self._inner.values(), *((each, ()) for each in everywhere))
