@@ -101,10 +101,11 @@ def hubness_remedies(
     positional: bool = True,
     over: Sequence[str] = ("position",),
 ) -> xr.Dataset:
-    """Show what two remedies for hubs do to the neighbours by cosine: centring, and local scaling.
+    """Show what two proposed remedies for hubs do to the neighbours by cosine: centring, and local scaling.
 
     ``centered_cosine`` takes away what all encodings have in common; ``csls`` what makes an entry near to all vectors
-    (`csls_neighbors`).
+    (`csls_neighbors`). Which of them helps is to be measured: in all-MiniLM-L6-v2 centring makes the skewness larger in
+    every layer, and local scaling smaller.
 
     Parameters
     ----------
