@@ -316,7 +316,7 @@ def check_tokens(dataset: xr.Dataset, name: str) -> None:
     Raises
     ------
     InputError
-        If a position is there that the texts do not have, is there twice, or has another token.
+        If a position is there that the texts do not have, or it has another token.
     """
     if "token_ids" not in dataset.attrs or "token_id" not in dataset.coords or "position" not in dataset.coords:
         return
@@ -324,10 +324,9 @@ def check_tokens(dataset: xr.Dataset, name: str) -> None:
     several = "text_id" in dataset.coords
     places = np.atleast_1d(dataset["text_position" if several else "position"].values)
     text_of = np.atleast_1d(dataset["text_id"].values) if several else np.zeros_like(places)
-    there = list(zip(text_of.tolist(), places.tolist(), strict=True))
     known = {(text, place): token for text, ids in enumerate(texts) for place, token in enumerate(ids)}
-    tokens = [known.get(each) for each in there]
-    if len(set(there)) < len(there) or tokens != np.atleast_1d(dataset["token_id"].values).tolist():
+    tokens = [known.get(each) for each in zip(text_of.tolist(), places.tolist(), strict=True)]
+    if tokens != np.atleast_1d(dataset["token_id"].values).tolist():
         raise InputError(
             f"{name} has other tokens than its attrs['token_ids'] say, as where Datasets of two texts were joined. "
             "Expected what Model returns, or a selection from it: to have several texts in one Dataset, encode them "

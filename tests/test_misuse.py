@@ -50,14 +50,15 @@ def test_true_is_no_number(texts: tuple[attnxr.Model, xr.Dataset, xr.Dataset]) -
             use()
 
 
-@pytest.mark.parametrize("joined", ["other texts", "the same text"])
-def test_datasets_that_were_joined_are_refused(texts: tuple[attnxr.Model, xr.Dataset, xr.Dataset], joined: str) -> None:
+def joined(first: xr.Dataset, second: xr.Dataset) -> xr.Dataset:
+    return xr.concat([first, second], "position", combine_attrs="override")
+
+
+def test_datasets_that_were_joined_are_refused(texts: tuple[attnxr.Model, xr.Dataset, xr.Dataset]) -> None:
     """Two texts have the same positions and words: put together by these, their tokens would be mixed."""
     model, enc, other = texts
-    other = other if joined == "other texts" else enc
-    without = [each.drop_vars("attention") for each in (enc, other)]
-    encodings = xr.concat(without, "position", combine_attrs="override")
-    near = xr.concat([model.neighbors(each, k=3) for each in (enc, other)], "position", combine_attrs="override")
+    encodings = joined(*(each.drop_vars("attention") for each in (enc, other)))
+    near = joined(*(model.neighbors(each, k=3) for each in (enc, other)))
     uses: list[Any] = [
         lambda: attnxr.words(near),
         lambda: attnxr.words(encodings),
@@ -76,6 +77,16 @@ def test_datasets_that_were_joined_are_refused(texts: tuple[attnxr.Model, xr.Dat
     for use in uses:
         with pytest.raises(InputError, match="joined"):
             use()
+
+
+def test_positions_that_are_there_twice_make_no_words(texts: tuple[attnxr.Model, xr.Dataset, xr.Dataset]) -> None:
+    """Each of them is right by itself: only what puts positions together must know them apart."""
+    model, enc, _ = texts
+    near = model.neighbors(enc, k=3)
+    attnxr.origins(near.isel(position=[3, 1, 1]))
+    for twice in (joined(near, near), near.isel(position=[3, 1, 1])):
+        with pytest.raises(InputError, match="joined"):
+            attnxr.words(twice)
 
 
 def test_several_texts_that_were_encoded_together_are_not(texts: tuple[attnxr.Model, xr.Dataset, xr.Dataset]) -> None:

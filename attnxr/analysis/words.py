@@ -66,6 +66,11 @@ def words(dataset: xr.Dataset, how: How | Mapping[str, How] | None = None) -> xr
         )
     validate(dataset, {}, required=tuple(TOKEN_COORDS))
     check_tokens(dataset, "The Dataset")
+    if len(np.unique(dataset["position"].values)) < dataset.sizes["position"]:
+        raise InputError(
+            "The Dataset has positions more than once, as where two of one text were joined: their tokens would be put "
+            "together into one word. Expected each position once."
+        )
     groups = _groups(dataset)
     chosen = _chosen(dataset, how)
     variables = {}
