@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from attnxr.analysis.maps import map_encodings
     from attnxr.analysis.origins import origins
     from attnxr.analysis.overlap import overlap
+    from attnxr.analysis.power import significance_power
     from attnxr.analysis.rogue import rogue_dimensions
     from attnxr.analysis.sequence import sequence_distances, sequence_neighbors
     from attnxr.analysis.significance import significance
@@ -48,6 +49,7 @@ __all__ = [
     "sequence_distances",
     "sequence_neighbors",
     "significance",
+    "significance_power",
     "trajectories",
     "words",
 ]
@@ -68,6 +70,7 @@ _HOMES = {
     "overlap": "attnxr.analysis.overlap",
     "sequence_neighbors": "attnxr.analysis.sequence",
     "significance": "attnxr.analysis.significance",
+    "significance_power": "attnxr.analysis.power",
     "trajectories": "attnxr.analysis.trajectories",
     "words": "attnxr.analysis.words",
 }

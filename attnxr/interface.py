@@ -8,7 +8,7 @@ function of the same name makes the family's own mask, or makes it look one way 
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -20,6 +20,7 @@ from transformers.masking_utils import eager_mask
 from attnxr.errors import UnsupportedModelError
 
 NAME = "attnxr"
+_AUTOCAST = ("cpu", "cuda", "mps", "xpu")
 
 
 class _Eager(str):
@@ -96,8 +97,17 @@ def watching(watcher: Watcher) -> Iterator[None]:
 
 @contextmanager
 def on_cpu() -> Iterator[None]:
-    """Make new tensors on the CPU, whatever the caller's default device is."""
-    with nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu"):
+    """Make new tensors on the CPU, whatever the caller's default device is, and of the precision that is asked for.
+
+    Under the caller's ``torch.autocast`` some products would be of half precision, and others not, so that a text and
+    the vocabulary it is compared with would be rounded in different ways: it is off in here.
+    """
+    with ExitStack() as stack:
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        for device in _AUTOCAST:
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
         yield
 
 

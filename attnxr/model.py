@@ -1,7 +1,6 @@
 """Model: a Hugging Face model to ask what its attention heads wrote. A thin face over the files below it."""
 
 import json
-import operator
 import os
 import threading
 from collections.abc import Iterable, Sequence
@@ -20,7 +19,7 @@ from attnxr.interface import on_cpu
 from attnxr.lazy import lazy_variable
 from attnxr.loading import Weights, load
 from attnxr.moments import Moment, moment
-from attnxr.question import Of, Options, Question, Space, VocabLayer
+from attnxr.question import Of, Options, Question, Space, VocabLayer, whole_number
 from attnxr.reading import Reader
 from attnxr.search import Metric, Nearest, Progress
 from attnxr.snapshot import Snapshot, take
@@ -76,11 +75,16 @@ def load_model(
     return Model(hf_model, tokenizer, name=name, memory=memory)
 
 
+def _build(hf_model: PreTrainedModel, tokenizer: Any, name: str, memory: int) -> "Model":
+    return Model(hf_model, tokenizer, name=name, memory=memory)
+
+
 class Model:
     """A Hugging Face model whose heads can be asked what they wrote, and which words that is near to.
 
     The model that is given is neither copied nor changed: its weights are shared, and what a call sees belongs to
-    that call, so any number of threads can use one Model.
+    that call, so any number of threads can use one Model. A copy (``copy.deepcopy``) has weights of its own, and so has
+    one that was pickled, with all of them in the pickle.
 
     Parameters
     ----------
@@ -130,6 +134,10 @@ class Model:
                 self._seen = take(self._hf_model, self._tokenizer, self._memory)
             return self._seen
 
+    def __reduce__(self) -> tuple:
+        """Copied and pickled as what it was built from; what it has found out since is found out again."""
+        return _build, (self._hf_model, self._tokenizer, self.name, self._memory)
+
     def __repr__(self) -> str:
         return (
             f"<attnxr.Model {self.name!r}: {self.n_layers} layers × {self.n_heads} heads × {self.head_size} features, "
@@ -171,7 +179,7 @@ class Model:
         text: str | list[str] | tuple[str, ...] | None = None,
         *,
         token_ids: Sequence[int] | None = None,
-        include: Sequence[str] = (),
+        include: str | Sequence[str] = (),
         truncate: bool = False,
         causal: bool | None = None,
     ) -> xr.Dataset:
@@ -184,7 +192,7 @@ class Model:
             ``text_position``; ``attention``, ``key_position`` of which would differ, is then left out.
         token_ids : list of int, length n
             In place of a text: the ids the model sees, special tokens included.
-        include : list of str
+        include : str or list of str
             What to add: any of ``query``, ``key``, ``value``, ``residual``, ``hidden``.
         truncate : bool
             Keep the start of a text that is too long, and say in ``attrs["truncated"]`` how many tokens were cut.
@@ -212,7 +220,8 @@ class Model:
         seen = self._look()
         if causal is not None and not isinstance(causal, bool | np.bool_):
             raise InputError(f"causal={causal!r} was given; expected True, False or None (the model's own).")
-        include = tuple(choice("include", name, schema.INCLUDE) for name in dict.fromkeys(include))
+        asked_for = (include,) if isinstance(include, str) else include
+        include = tuple(choice("include", name, schema.INCLUDE) for name in dict.fromkeys(asked_for))
         if (text is None) == (token_ids is None):
             given = "both a text and token_ids were" if text is not None else "neither a text nor token_ids was"
             raise InputError(f"In Model.encode {given} given; expected one of them.")
@@ -323,12 +332,9 @@ class Model:
         UnsupportedModelError
             If this model has no such vectors, or none that are sure to be right.
         """
-        try:
-            k = operator.index(k)
-        except TypeError:
-            raise InputError(f"k={k!r} was given; expected a whole number.") from None
+        k = whole_number("k", k, 1)
         seen = self._look()
-        if not 1 <= k <= seen.vocabulary.size:
+        if k > seen.vocabulary.size:
             raise InputError(
                 f"k={k} was given; expected 1 to {seen.vocabulary.size}, the size of the vocabulary of {self.name!r}."
             )

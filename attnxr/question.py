@@ -397,6 +397,7 @@ def _check(encodings: xr.Dataset, of: str, name: str, fingerprint: str) -> None:
         )
     heads = [dim for dim in schema.ENCODINGS[of].dims if dim in ("head", "kv_head")]
     schema.validate(encodings, {}, required=(of, "layer", *heads, *schema.TOKEN_COORDS))
+    schema.check_tokens(encodings, "The Dataset")
     if encodings.attrs.get("fingerprint") != fingerprint:
         raise InputError(
             f"The encodings are those of the model {encodings.attrs.get('model')!r} (fingerprint "

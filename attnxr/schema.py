@@ -1,9 +1,11 @@
 """The Datasets, declared as data: names, dimensions, dtypes and meanings, and the check that they hold."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from attnxr.errors import InputError
@@ -95,6 +97,16 @@ SIGNIFICANCE: dict[str, Spec] = {
     "k_mean_null": Spec(_head(), "float64", "mean of that mean over the draws"),
     "k_mean_p": Spec(_head(), "float64", "p-value of the mean of the k nearest"),
     "k_mean_q": Spec(_head(), "float64", "Benjamini-Hochberg q-value of the mean of the k nearest"),
+    "nearest_far_p": Spec(_head(), "float64", "p-value of a nearest distance as large: the other tail"),
+    "k_mean_far_p": Spec(_head(), "float64", "p-value of a mean of the k nearest as large: the other tail"),
+    "nearest_layer_p": Spec(("layer",), "float64", "p-value of the nearest distance's mean over the layer"),
+    "k_mean_layer_p": Spec(("layer",), "float64", "p-value of the mean of the k nearest, over the layer"),
+    "own_p": Spec(_head(), "float64", "own rank / V: p-value of the own token among all entries"),
+    "own_q": Spec(_head(), "float64", "Benjamini-Hochberg q-value of the own token among all entries"),
+}
+POWER: dict[str, Spec] = {
+    "power": Spec(("layer", "cosine"), "float64", "share of vectors at that cosine to a word whose p is small enough"),
+    "cosine_found": Spec(("layer",), "float64", "cosine to a word at which the wanted share is found"),
 }
 HUBNESS: dict[str, Spec] = {
     "occurrence": Spec(
@@ -147,15 +159,24 @@ TRAJECTORIES: dict[str, Spec] = {
 CONSECUTIVE_OVERLAP: dict[str, Spec] = {
     "overlap": Spec(_head(), "float64", "share of the nearest tokens that were among those one layer before"),
     "previous_layer": Spec(("layer",), "int64", "the layer before, of those that are there"),
+    "baseline": Spec(_head(), "float64", "share of them among those that other texts have one layer before"),
 }
 LAYER_OVERLAP: dict[str, Spec] = {
     "overlap": Spec(
         ("layer", "other_layer", "head", "position"), "float64", "share of the nearest tokens that two layers have both"
     ),
+    "baseline": Spec(
+        ("layer", "other_layer", "head", "position"),
+        "float64",
+        "share of them that other texts have in the other layer",
+    ),
 }
 HEAD_OVERLAP: dict[str, Spec] = {
     "overlap": Spec(
         ("layer", "head", "other_head", "position"), "float64", "share of the nearest tokens that two heads have both"
+    ),
+    "baseline": Spec(
+        ("layer", "head", "other_head", "position"), "float64", "share of them that other texts have in the other head"
     ),
 }
 ORIGINS: dict[str, Spec] = {
@@ -218,6 +239,19 @@ def only_dims(specs: dict[str, Spec], dims: Iterable[Any]) -> dict[str, Spec]:
     }
 
 
+def _holds_the_same(variable: xr.Variable, dtype: str) -> bool:
+    """Whether numbers are whole ones that the expected type holds too: files and arithmetic change widths."""
+    expected = np.dtype(dtype)
+    if expected.kind != "i" or variable.dtype.kind not in "iu":
+        return False
+    limits, values = np.iinfo(expected), variable.values
+    return (
+        np.can_cast(variable.dtype, expected)
+        or not values.size
+        or (limits.min <= int(values.min()) and int(values.max()) <= limits.max)
+    )
+
+
 def validate(dataset: xr.Dataset, specs: dict[str, Spec], required: tuple[str, ...] = ()) -> xr.Dataset:
     """Check a Dataset against its declaration, and give every variable its meaning as ``long_name``.
 
@@ -264,9 +298,40 @@ def validate(dataset: xr.Dataset, specs: dict[str, Spec], required: tuple[str, .
             )
         if spec.dtype == "str" and variable.dtype.kind in "OUT":
             continue
-        if spec.dtype != variable.dtype:
+        if spec.dtype != variable.dtype and not _holds_the_same(variable, spec.dtype):
             raise InputError(f"{name!r} has dtype {variable.dtype}; expected {spec.dtype}.")
     return dataset
+
+
+def check_tokens(dataset: xr.Dataset, name: str) -> None:
+    """Fail where a Dataset's tokens are not those that its attrs say, as after joining Datasets of two texts.
+
+    Parameters
+    ----------
+    dataset : xr.Dataset
+        With the coords ``position`` and ``token_id``. One without ``attrs["token_ids"]`` is known too little of.
+    name : str
+        What the caller's user knows the Dataset as.
+
+    Raises
+    ------
+    InputError
+        If a position is there that the texts do not have, or it has another token.
+    """
+    if "token_ids" not in dataset.attrs or "token_id" not in dataset.coords or "position" not in dataset.coords:
+        return
+    texts = json.loads(dataset.attrs["token_ids"])
+    several = "text_id" in dataset.coords
+    places = np.atleast_1d(dataset["text_position" if several else "position"].values)
+    text_of = np.atleast_1d(dataset["text_id"].values) if several else np.zeros_like(places)
+    known = {(text, place): token for text, ids in enumerate(texts) for place, token in enumerate(ids)}
+    tokens = [known.get(each) for each in zip(text_of.tolist(), places.tolist(), strict=True)]
+    if tokens != np.atleast_1d(dataset["token_id"].values).tolist():
+        raise InputError(
+            f"{name} has other tokens than its attrs['token_ids'] say, as where Datasets of two texts were joined. "
+            "Expected what Model returns, or a selection from it: to have several texts in one Dataset, encode them "
+            "together."
+        )
 
 
 def describe(dataset: xr.Dataset, specs: dict[str, Spec]) -> xr.Dataset:

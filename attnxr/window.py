@@ -61,8 +61,10 @@ class Window:
     def __init__(self, hf_model: PreTrainedModel, tokenizer: Any = None):
         hf_model = getattr(hf_model, "_orig_mod", hf_model)  # what torch.compile wraps
         if not isinstance(hf_model, PreTrainedModel):
+            held = _held_model(hf_model)
+            where = f" This one holds such a model: give {held}, and its tokenizer." if held else ""
             raise UnsupportedModelError(
-                f"A {type(hf_model).__name__} was given; expected a model of transformers (a PreTrainedModel). "
+                f"A {type(hf_model).__name__} was given; expected a model of transformers (a PreTrainedModel).{where} "
                 "Load one with transformers.AutoModel.from_pretrained(name) or attnxr.load_model(name); merge an "
                 "adapter into its model first, with merge_and_unload()."
             )
@@ -279,6 +281,17 @@ class Window:
         # One at a time: a rotary embedding that depends on the length of the text keeps it in a buffer.
         with self._lock, watching(watcher), torch.no_grad():
             return self.model(input_ids=token_ids, **options)
+
+
+def _held_model(given: Any) -> str:
+    """Where a pipeline, a SentenceTransformer or the like holds a model of transformers, in words; or nothing."""
+    if isinstance(getattr(given, "model", None), PreTrainedModel):
+        return "its attribute .model"
+    if isinstance(given, nn.Module):
+        for name, module in given.named_modules():
+            if isinstance(module, PreTrainedModel):
+                return f"its module get_submodule({name!r})"
+    return ""
 
 
 def sample(tensor: Tensor, count: int) -> bytes:

@@ -32,7 +32,9 @@ def outputs(notebook: Any) -> list[list[Any]]:
 
 
 def printed(outputs: list[Any]) -> str:
-    return "\n".join(each.get("text") or each.data.get("text/plain", "") for each in outputs)
+    return "\n".join(
+        each.get("text") or each.data.get("text/markdown") or each.data.get("text/plain", "") for each in outputs
+    )
 
 
 def check(notebook: Any) -> None:
@@ -54,7 +56,12 @@ def test_is_committed_as_it_ran(path: Path) -> None:
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert path.stat().st_size < 500_000
     kinds = {kind for each in outputs(notebook) for one in each for kind in one.get("data", {})}
-    assert kinds <= {"text/plain", "text/html", "image/png"}  # what shows without a running kernel, on any page
+    assert kinds <= {
+        "text/plain",
+        "text/html",
+        "text/markdown",
+        "image/png",
+    }  # what shows without a running kernel, on any page
     assert not re.search(r"/(home|root|tmp|Users)/", path.read_text())
 
 

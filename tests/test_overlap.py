@@ -74,6 +74,53 @@ def test_random_lists_overlap_by_chance(near: xr.Dataset) -> None:
     assert abs(float(found.overlap.mean()) - found.attrs["chance"]) < 5 * deviation
 
 
+@pytest.mark.parametrize("of", ["encoding", "residual"])
+def test_the_baseline_is_what_unrelated_lists_share(roberta: Case, of: str) -> None:
+    """Equals Python sets over all pairs of positions; hubs make it larger than n / V."""
+    space = "value" if of == "encoding" else "embedding"
+    here, there = (
+        roberta.model.neighbors(roberta.model.encode(token_ids=ids, include=["residual"]), k=60, of=of, space=space)
+        for ids in (roberta.token_ids, roberta.token_ids[::-1][:5])
+    )
+    n, ids, others = 20, here["neighbor_id"], there["neighbor_id"]
+    for between in BETWEEN if of == "encoding" else BETWEEN[:2]:
+        found = attnxr.overlap(here, between, n, baseline=there)
+        xr.testing.assert_identical(found.drop_vars("baseline"), attnxr.overlap(here, between, n))
+        assert found["baseline"].dims == found["overlap"].dims
+        stacked = found["baseline"].stack(place=found["baseline"].dims)
+        for at in range(0, stacked.size, 7):
+            one = stacked[at]
+            where = {dim: one[dim].item() for dim in ids.dims if dim in one.coords}
+            other = {dim: label for dim, label in where.items() if dim != "position"}
+            if between == "consecutive":
+                other["layer"] = found["previous_layer"].sel(layer=where["layer"]).item()
+            elif between == "layers":
+                other["layer"] = one["other_layer"].item()
+            else:
+                other["head"] = one["other_head"].item()
+            lists = others.sel(other)
+            expected = np.mean([shared(ids.sel(where), lists.isel(position=q), n) for q in range(5)])
+            assert float(one) == pytest.approx(expected, abs=1e-12)
+    xr.testing.assert_identical(
+        attnxr.overlap(here.isel(position=2), n=n, baseline=there),
+        attnxr.overlap(here, n=n, baseline=there).isel(position=2),
+    )
+
+
+def test_a_baseline_that_is_none_is_refused(near: xr.Dataset, roberta: Case) -> None:
+    other = roberta.model.encode(token_ids=roberta.token_ids[::-1])
+    wrong = {
+        "in common": near,
+        "metric": roberta.model.neighbors(other, metric="dot", k=60),
+        "layer": roberta.model.neighbors(other.isel(layer=[1, 2]), k=60),
+        "as many": roberta.model.neighbors(other, k=5),
+        "baseline has no": roberta.model.neighbors(other).drop_vars("neighbor_id"),
+    }
+    for named, baseline in wrong.items():
+        with pytest.raises(InputError, match=named):
+            attnxr.overlap(near, baseline=baseline)
+
+
 SELECTIONS: list[tuple[str, dict[str, Any]]] = [
     *((between, chosen) for between in BETWEEN for chosen in ({"position": 3}, {"position": [5, 2]})),
     ("consecutive", {"head": 1}),

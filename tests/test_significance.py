@@ -70,16 +70,30 @@ def test_rotation_is_calibrated(roberta: Case, metric: Any) -> None:
         assert scipy.stats.chisquare(np.bincount(np.rint(p * (1 + draws)).astype(int))[1:]).pvalue > 1e-3
 
 
-def test_heads_is_calibrated(tiny: Case) -> None:
-    """One vector looked up by all heads: each rank among the heads comes once, so that p is uniform exactly."""
-    enc = tiny.enc
-    same = np.repeat(enc["encoding"].values[:, :1], enc.sizes["head"], axis=1)
-    found = attnxr.significance(tiny.model, enc.assign(encoding=(enc["encoding"].dims, same)), "heads")
-    expected = np.arange(1, 5)[:, None] / 4
+def test_heads_is_calibrated_in_each_head(tiny: Case) -> None:
+    """Vectors that have nothing to do with any head: each rank is as likely, in heads of any density."""
+    rng, repeats = np.random.default_rng(21), 40
+    enc = tiny.model.encode([tiny.text] * repeats).isel(layer=[0])
+    scale = rng.uniform(0.2, 3, (1, 1, 1, enc.sizes["feature"]))
+    random = (0.5 + scale * rng.standard_normal(enc["encoding"].shape)).astype(np.float32)
+    found = attnxr.significance(tiny.model, enc.assign(encoding=(enc["encoding"].dims, random)), "heads")
+    n = enc.sizes["position"]
     for name in STATISTICS:
-        np.testing.assert_allclose(
-            np.sort(found[f"{name}_p"].values, axis=1), np.broadcast_to(expected, same.shape[:3])
-        )
+        ranks = np.rint(found[f"{name}_p"].values[0] * 4).astype(int)
+        for of_head in ranks:
+            assert scipy.stats.chisquare(np.bincount(of_head, minlength=5)[1:]).pvalue > 1e-3
+        assert abs((ranks == 1).mean() - 1 / 4) < 4 * np.sqrt(3 / 16 / n / 4)
+
+
+def test_the_layer_of_heads_is_calibrated(tiny: Case) -> None:
+    rng, p = np.random.default_rng(22), []
+    enc = tiny.enc.isel(position=[1, 2])
+    for _ in range(60):
+        random = rng.standard_normal(enc["encoding"].shape).astype(np.float32)
+        found = attnxr.significance(tiny.model, enc.assign(encoding=(enc["encoding"].dims, random)), "heads", k=1)
+        p.append(found.nearest_layer_p.values)
+    smooth = np.concatenate(p) - rng.uniform(size=180) / 24  # 4! ways
+    assert scipy.stats.kstest(smooth, "uniform").pvalue > 1e-3
 
 
 def test_shuffled_is_calibrated(bert: Case) -> None:
@@ -105,6 +119,7 @@ def test_rotation_sees_a_head_that_attends_only_to_itself(case: Case, metric: An
     for name in STATISTICS:
         assert (found[f"{name}_p"] == 1 / 20).all()
         assert (found[f"{name}_q"] == 1 / 20).all()
+        assert (found[f"{name}_layer_p"] == 1 / 20).all()
         assert (found[name] < found[f"{name}_null"]).all()
 
 
@@ -138,21 +153,20 @@ def test_rotation_equals_the_brute_force(tiny: Case, metric: Any) -> None:
 
 def test_heads_equals_the_brute_force(case: Case) -> None:
     k, layers = 7, [0, 2]
-    enc = case.enc.isel(layer=layers, position=[1, 3], head=[3, 1])
+    enc = case.enc.isel(layer=layers, position=[1, 3])
     found = attnxr.significance(case.model, enc, "heads", k=k)
     assert found.attrs["draws"] == case.model.n_heads - 1
     for position in enc.position.values:
         vocabulary = case.vocabulary("value", position)
-        for layer, head in np.ndindex(2, 2):
-            here = {"layer": layer, "head": head}
-            z = enc["encoding"].sel(position=position).isel(here).values
-            each = np.stack([two_statistics("cosine", z, vectors, k) for vectors in vocabulary])
-            own = int(enc["head"][head])
-            one = found.sel(position=position).isel(here)
+        for layer, head in np.ndindex(2, case.model.n_heads):
+            z = enc["encoding"].sel(position=position).isel(layer=layer).values
+            each = two_statistics("cosine", z, vocabulary[head], k)
+            one = found.sel(position=position).isel(layer=layer, head=head)
             for i, name in enumerate(STATISTICS):
-                assert abs(one[name] - each[own, i]) < 1e-6
-                assert float(one[f"{name}_p"]) == (each[:, i] <= each[own, i]).sum() / len(each)
-                assert abs(one[f"{name}_null"] - np.delete(each[:, i], own).mean()) < 1e-6
+                assert abs(one[name] - each[i, head]) < 1e-6
+                assert float(one[f"{name}_p"]) == (each[i] <= each[i, head]).sum() / len(z)
+                assert float(one[f"{name}_far_p"]) == (each[i] >= each[i, head]).sum() / len(z)
+                assert abs(one[f"{name}_null"] - np.delete(each[i], head).mean()) < 1e-6
 
 
 def test_shuffled_follows_the_tokens_to_their_places(bert: Case) -> None:
@@ -184,12 +198,71 @@ def test_ties_count_as_nearer(bert: Case) -> None:
 
 
 @pytest.mark.parametrize("null", NULLS)
-def test_q_values_are_those_of_benjamini_and_hochberg(tiny: Case, null: Any) -> None:
-    found = attnxr.significance(tiny.model, tiny.enc, null)
-    for name in STATISTICS:
-        p = found[f"{name}_p"].values.ravel()
-        true = [min(1.0, min(x * p.size / (p <= x).sum() for x in p if x >= value)) for value in p]
-        np.testing.assert_allclose(found[f"{name}_q"].values.ravel(), true)
+@pytest.mark.parametrize(("within", "families"), [("layer", 3), ("head", 12), ("all", 1)])
+def test_q_values_are_those_of_benjamini_and_hochberg(tiny: Case, null: Any, within: Any, families: int) -> None:
+    found = attnxr.significance(tiny.model, tiny.enc, null, within=within)
+    assert found.attrs["within"] == within
+    assert found.attrs["family_size"] == found.nearest_p.size // families
+    for name in (*STATISTICS, "own"):
+        for p, q in zip(*(found[f"{name}_{of}"].values.reshape(families, -1) for of in "pq"), strict=True):
+            true = [min(1.0, min(x * p.size / (p <= x).sum() for x in p if x >= value)) for value in p]
+            np.testing.assert_allclose(q, true)
+
+
+def test_a_layer_is_corrected_alone_unless_told_otherwise(tiny: Case) -> None:
+    """A layer that is all signal does not lend it to another."""
+    enc = tiny.enc.assign(encoding=(tiny.enc["encoding"].dims, tiny.enc["encoding"].values.copy()))
+    enc["encoding"][0] = enc["value"].values[0]
+    together = attnxr.significance(tiny.model, enc)
+    alone = attnxr.significance(tiny.model, enc.isel(layer=[2]))
+    np.testing.assert_array_equal(together.nearest_q.sel(layer=[2]), alone.nearest_q)
+    pooled = attnxr.significance(tiny.model, enc, within="all")
+    assert (pooled.nearest_q.sel(layer=2) < together.nearest_q.sel(layer=2)).any()
+
+
+def test_own_rank_is_its_own_p_value(tiny: Case) -> None:
+    """Of a token drawn at random from the vocabulary it is uniform; of one that was written, the smallest."""
+    near, rng = tiny.model.neighbors(tiny.enc, 1), np.random.default_rng(2)
+    found = attnxr.significance(tiny.model, tiny.enc, draws=3)
+    np.testing.assert_allclose(found.own_p, near.own_rank / tiny.model.vocab_size)
+    p = []
+    for _ in range(20):
+        enc = tiny.model.encode(token_ids=rng.integers(tiny.model.vocab_size, size=30).tolist())
+        enc = enc.isel(layer=[0], head=[0])
+        random = rng.standard_normal(enc["encoding"].shape).astype(np.float32)
+        given = enc.assign(encoding=(enc["encoding"].dims, random))
+        p.append(attnxr.significance(tiny.model, given, draws=1).own_p.values.ravel())
+    assert scipy.stats.kstest(np.concatenate(p), "uniform").pvalue > 1e-3
+
+
+def test_both_tails_and_a_whole_layer(tiny: Case) -> None:
+    """Opposite to all words everything is farther than chance; on words, a layer as a whole is nearer."""
+    moments = tiny.model.moments(tiny.enc, ["mean"])
+    far = tiny.enc.assign(encoding=-moments["mean"].astype(np.float32) * np.ones((3, 1, 1, 1), np.float32))
+    far = far.assign(encoding=far["encoding"].transpose(*tiny.enc["encoding"].dims))
+    found = attnxr.significance(tiny.model, far, metric="dot", draws=19)
+    nearest = tiny.enc.assign(encoding=(tiny.enc["encoding"].dims, np.repeat(tiny.enc["value"].values[:1], 3, 0)))
+    near = attnxr.significance(tiny.model, nearest, draws=19)
+    assert (near.nearest_far_p == 1).all()
+    assert (near.nearest_layer_p == 1 / 20).all()
+    # Each draw is nearer or farther, or both where it ties.
+    assert ((found.nearest_p + found.nearest_far_p) * 20 >= 21 - 1e-9).all()
+    assert found.nearest_far_p.mean() < found.nearest_p.mean()
+
+
+def test_the_layer_of_rotation_is_calibrated(tiny: Case) -> None:
+    rng, p = np.random.default_rng(31), []
+    enc = tiny.enc.isel(layer=[1], position=[2])
+    vocabulary = tiny.vocabulary("value", 2)
+    for seed in range(100):
+        random = np.stack([turned(rng, vectors, np.full((1,), 2.0)) for vectors in vocabulary])
+        encoding = random[None, :, None].astype(np.float32)
+        found = attnxr.significance(
+            tiny.model, enc.assign(encoding=(enc["encoding"].dims, encoding)), draws=19, seed=seed
+        )
+        p.append(float(found.nearest_layer_p[0]))
+    smooth = np.array(p) - rng.uniform(size=100) / 20
+    assert scipy.stats.kstest(smooth, "uniform").pvalue > 1e-3
 
 
 OF_EACH_KIND = [("rotation", "cosine"), ("rotation", "centered_cosine"), ("heads", "dot"), ("shuffled", "cosine")]
@@ -207,10 +280,14 @@ SLICES: list[dict[str, Any]] = [
 def test_a_selection_has_the_p_values_of_the_selection(tiny: Case, null: Any, metric: Any, chosen: Any) -> None:
     options: dict[str, Any] = {"k": 4, "draws": None if null == "heads" else 5, "metric": metric}
     whole = attnxr.significance(tiny.model, tiny.enc, null, **options).isel(chosen)
+    if null == "heads" and "head" in chosen:
+        with pytest.raises(InputError, match="Select from the result"):
+            attnxr.significance(tiny.model, tiny.enc.isel(chosen), null, **options)
+        return
     part = attnxr.significance(tiny.model, tiny.enc.isel(chosen), null, **options)
-    q = [f"{name}_q" for name in STATISTICS]
-    xr.testing.assert_allclose(part.drop_vars(q), whole.drop_vars(q), rtol=1e-5, atol=1e-6)
-    assert part.attrs == whole.attrs
+    of_all = ["own_q", *(f"{name}_{of}" for name in STATISTICS for of in ("q", "layer_p"))]
+    xr.testing.assert_allclose(part.drop_vars(of_all), whole.drop_vars(of_all), rtol=1e-5, atol=1e-6)
+    assert {**part.attrs, "family_size": 0} == {**whole.attrs, "family_size": 0}
 
 
 def test_several_texts_are_shuffled_each_for_itself(tiny: Case) -> None:
@@ -243,10 +320,9 @@ def test_many_draws_come_in_parts(tiny: Case, monkeypatch: pytest.MonkeyPatch) -
 
 
 OTHERS = [
-    ("mistral", "value", "key", "heads"),
+    ("gpt2", "value", "key", "heads"),
     ("mistral", "query", "key", "rotation"),
-    ("mistral", "encoding", "value", "shuffled"),
-    ("mistral", "key", "value", "shuffled"),
+    ("mistral", "key", "value", "rotation"),
     ("gpt2", "hidden", "embedding", "rotation"),
     ("gpt2", "residual", "embedding", "shuffled"),
     ("gpt2", "contribution", "embedding", "shuffled"),
@@ -258,7 +334,9 @@ OTHERS = [
 def test_other_vectors_and_spaces(family: str, of: Any, space: Any, null: Any) -> None:
     """What is observed is what neighbors finds, and dimensions are those of its answer."""
     model = attnxr.Model(FAMILIES[family].build())
-    enc = model.encode(token_ids=[11, 40, 23, 57, 8], include=("query", "key", "value", "residual", "hidden"))
+    include = ("query", "key", "value", "residual", "hidden")
+    causal = False if null == "shuffled" else None
+    enc = model.encode(token_ids=[11, 40, 23, 57, 8], include=include, causal=causal)
     near = model.neighbors(enc, 3, of=of, space=space)
     found = attnxr.significance(model, enc, null, k=3, of=of, space=space)
     assert found.nearest_p.dims == near.own_rank.dims
@@ -288,6 +366,40 @@ def test_a_space_without_variance_in_some_directions_is_turned_in_the_others() -
         assert scipy.stats.kstest(smooth, "uniform").pvalue > 1e-3
 
 
+def test_power_is_whole_on_a_word_and_grows_towards_it(tiny: Case) -> None:
+    """At cosine 1 stands the word itself: nothing is nearer, in any draw."""
+    enc = tiny.model.encode([tiny.text] * 8).isel(layer=[0, 2])
+    found = attnxr.significance_power(tiny.model, enc, (0.3, 0.8, 1.0), draws=39)
+    assert (found.power.sel(cosine=1) == 1).all()
+    assert (found.power.diff("cosine") > 0).all()
+    assert ((found.cosine_found > 0.3) & (found.cosine_found < 1)).all()
+    again = attnxr.significance_power(tiny.model, enc, (0.3, 0.8, 1.0), draws=39)
+    xr.testing.assert_identical(found, again)
+    for options in ({"cosines": (0.9, 0.5)}, {"cosines": (2,)}, {"alpha": 0}, {"draws": 9}):
+        with pytest.raises(InputError, match="xpected"):
+            attnxr.significance_power(tiny.model, enc, **options)
+
+
+def test_power_equals_the_brute_force(tiny: Case) -> None:
+    """Critical distances and mixtures of the oracle's own, in float64."""
+    enc, rng, cosine = tiny.model.encode([tiny.text] * 12).isel(layer=[1]), np.random.default_rng(6), 0.8
+    found = attnxr.significance_power(tiny.model, enc, (cosine,), draws=39)
+    hits = []
+    for position in range(tiny.enc.sizes["position"]):
+        for head, vectors in enumerate(tiny.vocabulary("value", position)):
+            z = tiny.enc["encoding"].values[1, head, position].astype(np.float64)
+            null = turned(rng, vectors, np.full((400, 1), mahalanobis(z, vectors)))
+            critical = np.quantile(two_statistics("cosine", null, vectors, 1)[0], 0.05)
+            word = vectors[rng.integers(len(vectors), size=200)]
+            unit = word / np.linalg.norm(word, axis=-1, keepdims=True)
+            across = null[:200] - (null[:200] * unit).sum(-1, keepdims=True) * unit
+            across /= np.linalg.norm(across, axis=-1, keepdims=True)
+            mixed = cosine * unit + np.sqrt(1 - cosine**2) * across
+            # The null is of the mixture's own distance from the centroid: that of the turned vector, nearly.
+            hits.append((two_statistics("cosine", mixed, vectors, 1)[0] <= critical).mean())
+    assert abs(float(found.power[0, 0]) - np.mean(hits)) < 0.1
+
+
 def test_survives_a_file(tiny: Case, tmp_path: Path) -> None:
     found = attnxr.significance(tiny.model, tiny.enc, draws=3)
     found.to_netcdf(tmp_path / "p.nc")
@@ -295,9 +407,24 @@ def test_survives_a_file(tiny: Case, tmp_path: Path) -> None:
         xr.testing.assert_identical(back.load(), found)
 
 
+def test_refuses_before_it_computes_what_could_not_be_significant() -> None:
+    """Three spaces: p is 1/3 at best, and 1/6 for a layer. A causal mask: a token's place fixes how much it sees."""
+    model = attnxr.Model(FAMILIES["mistral"].build())
+    assert model.n_kv_heads < 4
+    enc, told = model.encode(token_ids=[11, 40, 23]), []
+    with pytest.raises(InputError, match=r"0\.05"):
+        attnxr.significance(model, enc, "heads", progress=told.append)
+    with pytest.raises(InputError, match="place"):
+        attnxr.significance(model, enc, "shuffled", progress=told.append)
+    assert not told
+    both_ways = model.encode(token_ids=[11, 40, 23], causal=False)
+    assert attnxr.significance(model, both_ways, "shuffled", draws=3).nearest_p.max() <= 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"within": "text"}, "layer"),
         ({"null": "bootstrap"}, "rotation"),
         ({"draws": 0}, "1 or more"),
         ({"draws": 2.5}, "whole number"),

@@ -1,7 +1,6 @@
 """What the analyses are given, checked: Datasets of neighbours, with the dimensions that a selection dropped."""
 
 import json
-import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from attnxr import schema
 from attnxr.errors import InputError
+from attnxr.question import whole_number
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ def neighbors(near: xr.Dataset, *required: str, name: str = "near") -> Given:
         near.attrs,
     )
     schema.validate(taken, schema.NEIGHBORS if head else schema.without_heads(schema.NEIGHBORS))
+    schema.check_tokens(taken, name)
     if 0 in taken.sizes.values():
         raise InputError(
             f"{name} has sizes {dict(taken.sizes)}; expected at least one layer, head and position. Select less "
@@ -111,11 +112,8 @@ def attribute(dataset: xr.Dataset, key: str, name: str = "near") -> Any:
 
 def count(option: str, value: Any, most: int, why: str, least: int = 1) -> int:
     """Check a whole number from `least` to `most`; raises InputError, which says `why` there are no more."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise InputError(f"{option}={value!r} was given; expected a whole number.") from None
-    if not least <= number <= most:
+    number = whole_number(option, value, least)
+    if number > most:
         raise InputError(f"{option}={number} was given; expected {least} to {most}, {why}.")
     return number
 

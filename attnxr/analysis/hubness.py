@@ -11,7 +11,7 @@ from attnxr.analysis.csls import csls_neighbors
 from attnxr.errors import InputError
 from attnxr.model import Model
 from attnxr.question import Of, Space, VocabLayer, whole_number
-from attnxr.schema import HUBNESS, NEIGHBORS, REMEDIES, describe, only_dims, validate
+from attnxr.schema import HUBNESS, NEIGHBORS, REMEDIES, check_tokens, describe, only_dims, validate
 
 
 def hubness(neighbors: xr.Dataset, hubs: int = 10, over: Sequence[str] = ("position",)) -> xr.Dataset:
@@ -101,10 +101,11 @@ def hubness_remedies(
     positional: bool = True,
     over: Sequence[str] = ("position",),
 ) -> xr.Dataset:
-    """Show what two remedies for hubs do to the neighbours by cosine: centring, and local scaling.
+    """Show what two proposed remedies for hubs do to the neighbours by cosine: centring, and local scaling.
 
     ``centered_cosine`` takes away what all encodings have in common; ``csls`` what makes an entry near to all vectors
-    (`csls_neighbors`).
+    (`csls_neighbors`). Which of them helps is to be measured: in all-MiniLM-L6-v2 centring makes the skewness larger in
+    every layer, and local scaling smaller.
 
     Parameters
     ----------
@@ -161,6 +162,7 @@ def _ids(neighbors: xr.Dataset, over: Sequence[str]) -> xr.DataArray:
     validate(neighbors, {}, required=("neighbor_id", "neighbor", "neighbor_text", "rank"))
     ids = neighbors["neighbor_id"]
     validate(neighbors, only_dims(NEIGHBORS, [*ids.dims, "rank"]))
+    check_tokens(neighbors, "neighbors")
     if not np.array_equal(neighbors["rank"].values, np.arange(1, ids.sizes["rank"] + 1)):
         raise InputError(
             f"The neighbours have the ranks {neighbors['rank'].values.tolist()}; expected all from 1 to some k: "

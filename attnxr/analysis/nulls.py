@@ -12,14 +12,19 @@ from numpy.typing import NDArray
 from attnxr.errors import InputError
 from attnxr.model import Model
 from attnxr.question import HEAD_VECTORS
-from attnxr.schema import TOKEN_COORDS
+from attnxr.schema import TOKEN_COORDS, validate
 from attnxr.search import Progress
 
 _BYTES = 1 << 27  # what vectors that are looked up at once may take
 _NO_VARIANCE = 1e-10  # of the largest variance: less than that is what rounding leaves where there is none
 
-Drawn = tuple[NDArray[np.intp], NDArray[np.float64]]
-"""Some positions (m,), and the statistics of what was drawn for them (draws, 2, layer, head, m)."""
+PERMUTATIONS = 999
+"""How many ways to give heads each other's spaces a layer is held against."""
+_FEWEST_SPACES = 4  # of three, even the layer's p-value is 1/6 at best: there are 3! ways
+
+Drawn = tuple[NDArray[np.intp], NDArray[np.float64], slice, NDArray[np.float64]]
+"""Some positions (m,) and the statistics of what was drawn for them (draws, 2, layer, head, m); which draws of a layer,
+and the sums of their statistics over these positions and all heads (draws, 2, layer)."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,59 @@ def statistics(distance: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.stack([distance[..., 0].astype(np.float64), distance.mean(axis=-1, dtype=np.float64)])
 
 
+def check(null: str, model: Model, encodings: xr.Dataset, of: str, space: str) -> None:
+    """Refuse what has no meaning with a null, or could not be significant, before anything is computed.
+
+    Raises
+    ------
+    InputError
+        With the reason.
+    """
+    validate(encodings, {})
+    if null == "rotation" and of == "contribution":
+        raise InputError(
+            "null='rotation' was asked with of='contribution': a head's part of the stream lies in a few of its "
+            "dimensions, and turned it would be no head's. Expected of='encoding', which it is made from, or another "
+            "null."
+        )
+    if null == "shuffled" and encodings.attrs.get("causal"):
+        raise InputError(
+            "null='shuffled' was asked of encodings that look only backwards: there a token's place says how many "
+            "others it sees, so that p-values would be too small at the first places and too large at the last. "
+            "Expected encodings that look both ways (causal=False where the model lets it be chosen), or another null."
+        )
+    if null == "heads":
+        _check_heads(model, encodings, of, space)
+
+
+def _check_heads(model: Model, encodings: xr.Dataset, of: str, space: str) -> None:
+    spaces = _spaces(model, space)
+    if of not in HEAD_VECTORS or spaces < 2:
+        raise InputError(
+            f"null='heads' was asked with of={of!r} and space={space!r} of {model.name!r}, where all heads share one "
+            "vocabulary, so that there is no other one to look into. Expected vectors and a space of several heads, or "
+            "another null."
+        )
+    if spaces < _FEWEST_SPACES:
+        raise InputError(
+            f"null='heads' was asked with space={space!r} of {model.name!r}, whose heads have {spaces} of these: no "
+            f"p-value could be 0.05 or less. Expected {_FEWEST_SPACES} or more, or another null."
+        )
+    dim = "kv_head" if of in encodings and "kv_head" in encodings[of].coords else "head"
+    labels = np.atleast_1d(encodings[dim].values).tolist() if dim in encodings.coords else []
+    heads = model.n_kv_heads if dim == "kv_head" else model.n_heads
+    if labels != list(range(heads)):
+        raise InputError(
+            f"null='heads' was asked of the heads {labels!s:.80}, which are compared with each other. Expected all "
+            f"{heads}, in their order. Select from the result instead."
+        )
+
+
+def _spaces(model: Model, space: str) -> int:
+    """How many vocabularies the heads have."""
+    return model.n_heads if space == "query" else model.n_kv_heads
+
+
 def rotation(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterator[Drawn]:
     """Turn vectors about the vocabulary's centroid at random, in coordinates where its covariance is the identity.
 
@@ -96,12 +154,6 @@ def rotation(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterato
     The directions e are those of a head, a text and a place in it, the same for all layers and whatever else is in the
     Dataset. No length changes a centered cosine, so one search then serves all layers that have one vocabulary.
     """
-    if asked.options["of"] == "contribution":
-        raise InputError(
-            "null='rotation' was asked with of='contribution': a head's part of the stream lies in a few of its "
-            "dimensions, and turned it would be no head's. Expected of='encoding', which it is made from, or another "
-            "null."
-        )
     z = asked.vectors()
     layers, heads, positions, features = z.shape
     one_vocabulary = asked.options["vocab_layer"] != "same"
@@ -114,7 +166,7 @@ def rotation(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterato
     text, place = asked.texts()
     for here, told in _parts(positions, 8 * draws * layers * heads * features, progress):
         centre = mean[:, :, here, None]  # from here on (layer, head, position, draw, feature)
-        root, inverse, inside = _roots(covariance[:, :, here])
+        root, inverse, inside = roots(covariance[:, :, here])
         deviation = z[:, :, here, None] - centre
         radius = np.linalg.norm(deviation @ inverse, axis=-1, keepdims=True)
         kept = deviation - deviation @ inside
@@ -132,37 +184,43 @@ def rotation(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterato
         which = np.tile(np.arange(searched), draws)
         found = asked.look_up(asked.replaced(which, here, turned.reshape(-1, *turned.shape[2:])), told)
         found = found.reshape(2, draws, searched, heads, len(here)).swapaxes(0, 1)
-        yield here, np.broadcast_to(found, (draws, 2, layers, heads, len(here)))
+        found = np.broadcast_to(found, (draws, 2, layers, heads, len(here)))
+        yield here, found, slice(draws), found.sum(axis=(-2, -1))
 
 
-def other_heads(asked: Asked, progress: Progress) -> Iterator[Drawn]:
-    """Look each vector up in the spaces of all other heads: as many draws as there are others."""
-    model, of, space = asked.model, asked.options["of"], asked.options["space"]
-    spaces = model.n_heads if space == "query" else model.n_kv_heads
-    if of not in HEAD_VECTORS or spaces < 2:
-        raise InputError(
-            f"null='heads' was asked with of={of!r} and space={space!r} of {model.name!r}, where all heads share one "
-            "vocabulary, so that there is no other one to look into. Expected vectors and a space of several heads, or "
-            "another null."
-        )
+def other_heads(asked: Asked, seed: int, progress: Progress) -> Iterator[Drawn]:
+    """Look the vectors of all other heads up in each head's space: as many draws as there are such heads.
+
+    The space stays and the vectors change: spaces differ in density, so that a vector's ranks among *spaces* would say
+    more of these than of the vector. For a layer all is held against giving the heads each other's spaces at random,
+    the same ones at all positions; then neither a dense space nor a vector that is near to everything makes a
+    difference, since each is there in every draw.
+    """
+    model = asked.model
     z = asked.vectors()
     layers, heads, positions, features = z.shape
-    sharing = (model.n_kv_heads if asked.dims[1] == "kv_head" else model.n_heads) // spaces
-    own = asked.encodings[asked.dims[1]].values // sharing
-    others = np.array([np.delete(np.arange(spaces), number) for number in own])[None, None, :, :, None]
+    spaces = _spaces(model, asked.options["space"])
+    sharing = heads // spaces
+    own = np.arange(heads) // sharing
+    others = np.stack([np.flatnonzero(own != number) for number in own])  # (head, draw)
+    generator = np.random.default_rng(seed)
+    exchanged = np.stack([generator.permutation(spaces) for _ in range(PERMUTATIONS)])
     which, one_of_each = np.arange(layers).repeat(heads), np.arange(spaces) * sharing
     for here, told in _parts(positions, 4 * layers * heads * spaces * features, progress):
         vectors = z[:, :, here].reshape(-1, 1, len(here), features).repeat(spaces, axis=1)
         found = asked.look_up(asked.replaced(which, here, vectors, one_of_each), told)
         found = found.reshape(2, layers, heads, spaces, len(here))
-        yield here, np.moveaxis(np.take_along_axis(found, others, axis=3), 3, 0)
+        drawn = np.moveaxis(found[:, :, others, own[:, None]], 3, 0)
+        of_groups = found.reshape(2, layers, spaces, sharing, spaces, len(here)).sum(axis=(3, 5))
+        of_layer = of_groups[:, :, np.arange(spaces), exchanged].sum(axis=-1)
+        yield here, drawn, slice(PERMUTATIONS), np.moveaxis(of_layer, 2, 0)
 
 
 def shuffled(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterator[Drawn]:
     """Put the tokens of each text into random orders, the special ones aside, and look up what each token then gets.
 
     Every order is as likely as any other, the text's own included. A token is followed to its new place, and compared
-    with the vocabulary there.
+    with the vocabulary there. Under a causal mask that is no fair comparison: a token's place says how much it sees.
     """
     texts = json.loads(asked.encodings.attrs["token_ids"])
     text, place = asked.texts()
@@ -170,9 +228,8 @@ def shuffled(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterato
     include = () if asked.variable == "encoding" else (asked.variable,)
     present = np.unique(text).tolist()
     # The mask is named only where it is not the model's own: not every model lets it be chosen.
-    causal = asked.encodings.attrs["causal"]
     own = asked.model.encode(token_ids=texts[present[0]]).attrs["causal"]
-    mask = None if causal == own else bool(causal)
+    mask = False if own else None
     for done, number in enumerate(present):
         ids = np.array(texts[number])
         here = np.flatnonzero(text == number)
@@ -194,10 +251,11 @@ def shuffled(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterato
             fraction = (done + start / draws) / len(present)
             found = asked.look_up(
                 _end_to_end(parts, orders, asked.encodings.attrs),
-                _within(progress, fraction, len(parts) / draws / len(present)),
+                within(progress, fraction, len(parts) / draws / len(present)),
             )
             found = found.reshape(*found.shape[:3], len(parts), len(here))
-            yield here, np.moveaxis(found, 3, 0)
+            found = np.moveaxis(found, 3, 0)
+            yield here, found, slice(start, start + len(parts)), found.sum(axis=(-2, -1))
 
 
 def _end_to_end(parts: list[xr.Dataset], texts: list[list[int]], attrs: dict) -> xr.Dataset:
@@ -222,14 +280,15 @@ def _parts(positions: int, nbytes: int, progress: Progress) -> Iterator[tuple[ND
     step = max(1, _BYTES // nbytes)
     for start in range(0, positions, step):
         stop = min(start + step, positions)
-        yield np.arange(start, stop), _within(progress, start / positions, (stop - start) / positions)
+        yield np.arange(start, stop), within(progress, start / positions, (stop - start) / positions)
 
 
-def _within(progress: Progress, start: float, share: float) -> Progress:
+def within(progress: Progress, start: float, share: float) -> Progress:
+    """Told what fraction of a part is done, tells what fraction of the whole."""
     return lambda fraction: progress(start + share * fraction)
 
 
-def _roots(covariance: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+def roots(covariance: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
     """Σ^½, Σ^-½ (as a pseudo-inverse) and the projection onto where Σ has variance, each (…, d, d)."""
     variance, axes = np.linalg.eigh(covariance)
     has = variance > _NO_VARIANCE * variance[..., -1:]

@@ -7,7 +7,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from attnxr.analysis.given import Given, attention, attribute, neighbors
-from attnxr.errors import InputError
 from attnxr.schema import ORIGINS, describe
 
 
@@ -73,7 +72,6 @@ def _elsewhere(given: Given, nearest: NDArray[np.int32], paid: NDArray[np.float3
     found = np.full(nearest.shape, -1)
     for text in np.unique(text_of):
         here = np.flatnonzero(text_of == text)
-        _check_tokens(given, texts, text, here, places)
         away = np.arange(len(texts[text])) - places[here, None]  # (position, place)
         could_see = (away < 0) if causal else (away != 0)
         last_choice = 2 * np.abs(away) + (away > 0)  # the farther, and of two as far the later
@@ -85,16 +83,3 @@ def _elsewhere(given: Given, nearest: NDArray[np.int32], paid: NDArray[np.float3
             place = np.where(stands, last_choice, last_choice.max() + 1).argmin(axis=-1)
             found[layer][..., here] = np.where(stands.any(axis=-1), starts[text] + place, -1)
     return found
-
-
-def _check_tokens(
-    given: Given, texts: list[NDArray[np.int64]], text: int, here: NDArray[np.intp], places: NDArray[np.int64]
-) -> None:
-    """Fail where the texts of the attrs are not those of the coordinates, as after joining two Datasets."""
-    ids = texts[text] if 0 <= text < len(texts) else np.array([], np.int64)
-    inside = (places[here] >= 0).all() and (places[here] < len(ids)).all()
-    if not inside or (ids[places[here]] != given.near["token_id"].values[here]).any():
-        raise InputError(
-            f"near has other tokens in text {text} than its attrs['token_ids'] say. Expected what Model.neighbors "
-            "returns, or a selection from it: to have several texts in one Dataset, encode them together."
-        )

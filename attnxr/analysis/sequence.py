@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from attnxr.analysis.given import count
 from attnxr.errors import choice
-from attnxr.schema import ENCODINGS, SEQUENCE_DISTANCES, SEQUENCE_NEIGHBORS, describe, validate
+from attnxr.schema import ENCODINGS, SEQUENCE_DISTANCES, SEQUENCE_NEIGHBORS, check_tokens, describe, validate
 
 METRICS = ("cosine", "euclidean", "dot", "centered_cosine")
 
@@ -34,6 +34,7 @@ def sequence_distances(encodings: xr.Dataset, metric: str = "cosine") -> xr.Data
     """
     choice("metric", metric, METRICS)
     z = validate(encodings, ENCODINGS, required=("encoding", "position", "token", "text"))["encoding"]
+    check_tokens(encodings, "The Dataset")
     vectors = z.transpose("layer", "head", "position", "feature").values.astype(np.float64)
     distance = xr.DataArray(
         _pairwise(vectors, metric).astype(np.float32),
@@ -74,6 +75,7 @@ def sequence_neighbors(encodings: xr.Dataset, k: int = 5, metric: str = "cosine"
         As in `sequence_distances`, or if `k` is out of range.
     """
     validate(encodings, ENCODINGS, required=("encoding", "position", "token", "text"))
+    check_tokens(encodings, "The Dataset")
     texts = encodings["text_id"].values if "text_id" in encodings.coords else np.zeros(encodings.sizes["position"])
     places = [np.flatnonzero(texts == text) for text in np.unique(texts)]
     shortest = min(map(len, places), default=0)

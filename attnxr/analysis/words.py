@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from attnxr.analysis.given import attribute, key_tokens
 from attnxr.errors import InputError, choice
-from attnxr.schema import TOKEN_COORDS, WORD_COORDS, describe, validate
+from attnxr.schema import TOKEN_COORDS, WORD_COORDS, check_tokens, describe, validate
 
 How = Literal["mean", "median", "min", "max", "first", "last"]
 
@@ -65,6 +65,12 @@ def words(dataset: xr.Dataset, how: How | Mapping[str, How] | None = None) -> xr
             "slices, so that dimensions are kept: isel(position=[3])."
         )
     validate(dataset, {}, required=tuple(TOKEN_COORDS))
+    check_tokens(dataset, "The Dataset")
+    if len(np.unique(dataset["position"].values)) < dataset.sizes["position"]:
+        raise InputError(
+            "The Dataset has positions more than once, as where two of one text were joined: their tokens would be put "
+            "together into one word. Expected each position once."
+        )
     groups = _groups(dataset)
     chosen = _chosen(dataset, how)
     variables = {}

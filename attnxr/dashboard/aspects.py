@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import xarray as xr
 
 from attnxr.analysis.hubness import hubness
 from attnxr.analysis.maps import map_encodings
 from attnxr.analysis.origins import origins
 from attnxr.analysis.overlap import overlap
+from attnxr.analysis.power import significance_power
 from attnxr.analysis.significance import significance
 from attnxr.analysis.trajectories import trajectories
 from attnxr.dashboard.answer import N_NEIGHBORS, Answer, Aspect, Report
@@ -19,6 +21,8 @@ __all__ = ["KINDS", "Aspect", "Kind", "compute"]
 
 N_HUBS = 5
 N_MAPPED = 5
+N_TRIED = 14
+"""At so many positions the power is measured: each head and position is a trial, and what it costs grows with them."""
 Kind = Callable[[Answer, Model, Aspect, Report], xr.Dataset]
 """Computes an aspect of an answer. What `Report` raises ends the work, so it is told often."""
 
@@ -54,6 +58,20 @@ def _significance(answer: Answer, model: Model, aspect: Aspect, report: Report) 
         model,
         answer.encodings.isel(layer=[aspect.layer]),
         k=min(N_NEIGHBORS, model.vocab_size),
+        metric=answer.request.metric,
+        positional=answer.request.positional,
+        progress=lambda fraction: report(message, fraction),
+    )
+
+
+def _power(answer: Answer, model: Model, aspect: Aspect, report: Report) -> xr.Dataset:
+    """What `attnxr.significance_power` says of one layer, at positions all over the text."""
+    message = f"Trying how near to a word is found in layer {answer.layers[aspect.layer or 0]}"
+    report(message, 0.0)
+    spread = np.linspace(0, answer.n_positions - 1, min(N_TRIED, answer.n_positions)).round().astype(int)
+    return significance_power(
+        model,
+        answer.encodings.isel(layer=[aspect.layer], position=spread),
         metric=answer.request.metric,
         positional=answer.request.positional,
         progress=lambda fraction: report(message, fraction),
@@ -113,6 +131,7 @@ def _map(answer: Answer, model: Model, aspect: Aspect, report: Report) -> xr.Dat
 
 KINDS: dict[str, Kind] = {
     "significance": _significance,
+    "power": _power,
     "origins": _origins,
     "overlap": _overlap,
     "hubness": _hubness,

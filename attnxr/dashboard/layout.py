@@ -24,6 +24,7 @@ from attnxr.dashboard.take_away import TakeAway
 from attnxr.dashboard.view import View
 from attnxr.dashboard.views import NeighborTable, SequenceTable, TokenStrip
 from attnxr.dashboard.worker import Worker
+from attnxr.errors import InputError
 from attnxr.model import Model, load_model
 
 _CARD = {
@@ -125,8 +126,13 @@ def explore(text: str, model: str | Model = "minilm") -> Dashboard:
     Raises
     ------
     AttnxrError
-        If the model cannot be had or the text is not fit for it.
+        If the model is neither a name nor an `attnxr.Model`, cannot be had, or the text is not fit for it.
     """
+    if not isinstance(model, str | Model):
+        raise InputError(
+            f"model was given as a {type(model).__name__}; expected a name such as 'minilm', or an attnxr.Model: build "
+            "one with attnxr.Model(hf_model, tokenizer)."
+        )
     loaded = load_model(model) if isinstance(model, str) else model
     state = State([loaded.name], text=text)
     state.land(ANSWERS(state.request, lambda _name: loaded, report=lambda _message, _fraction: None))

@@ -13,7 +13,11 @@ from attnxr.tokens import label
 
 Q_LIMIT = 0.05
 """A q-value up to this counts as nearer than chance."""
+POWER_SHOWN = 0.7
+"""The cosine to a word that stands for "rather near"."""
 COMPUTING = "computing…"
+FAR_LIMIT = 0.05
+"""A p-value of the far tail up to this counts as farther than chance; where there is only chance, so many do."""
 VERDICTS = {True: "nearer than chance", False: "no nearer than chance"}
 
 
@@ -52,7 +56,34 @@ def signal_rows(near: xr.Dataset, found: xr.Dataset | None, layer: int, position
 def signal_line(found: xr.Dataset) -> str:
     """How many heads and positions of a layer are nearer than chance, in words."""
     q = found["nearest_q"].values
-    return f"{int((q <= Q_LIMIT).sum()):,} of {q.size:,} head–positions are nearer than chance at q ≤ {Q_LIMIT:g}"
+    return (
+        f"{int((q <= Q_LIMIT).sum()):,} of {q.size:,} head–positions are nearer than chance at q ≤ {Q_LIMIT:g}, "
+        f"corrected over {found.attrs['family']}"
+    )
+
+
+def far_line(found: xr.Dataset) -> str:
+    """How many heads and positions of a layer are farther than chance, in words."""
+    share = float((found["nearest_far_p"] <= FAR_LIMIT).mean())
+    return f"{share:.0%} are farther than {1 - FAR_LIMIT:.0%} of chance's (by chance {FAR_LIMIT:.0%} would be)"
+
+
+def power_line(found: xr.Dataset) -> str:
+    """How near to a word a vector must be to be found, in words, given `attnxr.significance_power` of a layer."""
+    here = found.isel(layer=0)
+    wanted, alpha = found.attrs["wanted_power"], found.attrs["alpha"]
+    of_these = f"p ≤ {alpha:g}, before correction"
+    cosine = float(here["cosine_found"])
+    if np.isnan(cosine):
+        most = here.isel(cosine=-1)
+        return (
+            f"even at cosine {float(most['cosine']):g} to a word only {float(most['power']):.0%} are found ({of_these})"
+        )
+    half = here["power"].sel(cosine=POWER_SHOWN)
+    return (
+        f"{wanted:.0%} of vectors are found at cosine {cosine:.2f} to a word; at {POWER_SHOWN:g} {float(half):.0%} "
+        f"({of_these})"
+    )
 
 
 def origin_line(found: xr.Dataset) -> str:

@@ -12,17 +12,29 @@ import xarray as xr
 from attnxr.dashboard.answer import Aspect
 from attnxr.dashboard.components import Heading, SignalTable
 from attnxr.dashboard.rows import token_label
-from attnxr.dashboard.signal_rows import COMPUTING, hub_line, origin_line, overlap_line, signal_line, signal_rows
+from attnxr.dashboard.signal_rows import (
+    COMPUTING,
+    far_line,
+    hub_line,
+    origin_line,
+    overlap_line,
+    power_line,
+    signal_line,
+    signal_rows,
+)
 from attnxr.dashboard.state import State
 from attnxr.dashboard.view import View
 
-# Of each line the aspect it is made of, its name and its words. What is wanted last is computed first.
+# Of each line its name, the aspect it is made of and its words.
 _LINES: dict[str, tuple[str, Callable[[xr.Dataset], str]]] = {
-    "significance": ("Signal", signal_line),
-    "hubness": ("Hubs", hub_line),
-    "overlap": ("Layer before", overlap_line),
-    "origins": ("Nearest is", origin_line),
+    "Signal": ("significance", signal_line),
+    "Far": ("significance", far_line),
+    "Power": ("power", power_line),
+    "Hubs": ("hubness", hub_line),
+    "Layer before": ("overlap", overlap_line),
+    "Nearest is": ("origins", origin_line),
 }
+_KINDS = ("power", "significance", "hubness", "overlap", "origins")  # what is wanted last is computed first
 
 
 class SignalOrNoise(View):
@@ -46,7 +58,8 @@ class SignalOrNoise(View):
             help="There is always a nearest token, so its distance is held against those of vectors as far out that "
             "point in random directions: p is the share of them that come as near. q is p corrected for the many heads "
             "and tokens of the layer: of all that are called nearer than chance, at most one in twenty is expected to "
-            "be none.",
+            "be none. No nearer than chance is not noise: Power says how near a vector must be to a word to be found. "
+            "To be farther than chance is a finding too (Far).",
         )
         self._table = SignalTable(
             lambda data: state.select(head=data["head"]), caption="Nearest distances and chance, by head"
@@ -68,7 +81,7 @@ class SignalOrNoise(View):
 
     def _ask(self, *_events: object) -> None:
         there = self.shown and self._state.answer is not None
-        for kind in _LINES:
+        for kind in _KINDS:
             self._state.want((self, kind), self._aspect(kind) if there else None)
 
     def _draw(self, *_events: object) -> None:
@@ -77,7 +90,7 @@ class SignalOrNoise(View):
         state = self._state
         if state.answer is None:
             self._heading.detail = ""
-            self._table.param.update(rows=[], lines=[[name, ""] for name, _ in _LINES.values()])
+            self._table.param.update(rows=[], lines=[[name, ""] for name in _LINES])
             return
         layer, position = state.layer, state.position
         name = token_label(state.answer.encodings, position)
@@ -85,7 +98,7 @@ class SignalOrNoise(View):
         found = state.aspect(Aspect("significance", layer))
         self._table.param.update(
             rows=signal_rows(state.answer.neighbors, found, layer, position),
-            lines=[[name, self._line(kind, words)] for kind, (name, words) in _LINES.items()],
+            lines=[[name, self._line(kind, words)] for name, (kind, words) in _LINES.items()],
         )
 
     def _line(self, kind: str, words: Callable[[xr.Dataset], str]) -> str:

@@ -16,7 +16,15 @@ import attnxr
 from attnxr.dashboard import SignalOrNoise, State, aspects, state_of
 from attnxr.dashboard.answer import Answer, Aspect
 from attnxr.dashboard.components import Heading, SignalTable
-from attnxr.dashboard.signal_rows import hub_line, origin_line, overlap_line, signal_line, signal_rows
+from attnxr.dashboard.signal_rows import (
+    far_line,
+    hub_line,
+    origin_line,
+    overlap_line,
+    power_line,
+    signal_line,
+    signal_rows,
+)
 from attnxr.tokens import label
 from tests.dashboard.test_worker import until
 
@@ -69,10 +77,29 @@ def test_the_verdict_turns_at_five_percent(answer: Answer) -> None:
     q = np.full(shape, 0.051)
     q[0, 1] = 0.05
     dims = ("layer", "head", "position")
-    found = xr.Dataset(dict.fromkeys(("nearest_null", "nearest_p", "nearest_q"), (dims, q)))
+    names = ("nearest_null", "nearest_p", "nearest_q", "nearest_far_p")
+    found = xr.Dataset(dict.fromkeys(names, (dims, q)), attrs={"family": "what there is"})
     verdicts = [row[-1].split()[0] for row in signal_rows(answer.neighbors, found, 0, 0)]
     assert verdicts == ["no", "nearer", *["no"] * (answer.n_heads - 2)]
     assert signal_line(found).startswith(f"{answer.n_positions} of {q.size} ")
+    assert signal_line(found).endswith("corrected over what there is")
+    assert far_line(found).startswith(f"{1 / answer.n_heads:.0%} are farther than 95% of chance's")
+
+
+def test_power_is_measured_at_positions_of_the_text_and_said(
+    answer: Answer, shelf: dict[str, attnxr.Model], compute: Compute
+) -> None:
+    found = compute("power", 1)
+    expected = attnxr.significance_power(shelf["bert"], answer.encodings.sel(layer=[1]))
+    xr.testing.assert_identical(found, expected)  # a text of few tokens is taken whole
+    found["cosine_found"][:] = 0.859
+    found["power"][:] = 0.29
+    assert (
+        power_line(found)
+        == "80% of vectors are found at cosine 0.86 to a word; at 0.7 29% (p ≤ 0.05, before correction)"
+    )
+    found["cosine_found"][:] = np.nan
+    assert power_line(found).startswith("even at cosine 0.95 to a word only 29% are found")
 
 
 def test_lines_say_origins_overlap_and_hubs_of_the_layer(answer: Answer, compute: Compute) -> None:
@@ -101,9 +128,9 @@ def test_it_waits_follows_and_lets_a_head_be_chosen(answered: State, answer: Ans
     answered.select(layer=1, position=2)
     view = SignalOrNoise(answered)
     table = part(view, SignalTable)
-    kinds = {"significance", "origins", "overlap", "hubness"}
+    kinds = {"significance", "power", "origins", "overlap", "hubness"}
     assert set(answered.wanted) == {Aspect(kind, 1) for kind in kinds}
-    assert [text for _, text in table.lines] == ["computing…"] * 4
+    assert [text for _, text in table.lines] == ["computing…"] * 6
     for kind in kinds:
         answered.land_aspect(answer, Aspect(kind, 1), compute(kind, 1))
     assert table.rows == signal_rows(answer.neighbors, compute("significance", 1), 1, 2)
@@ -132,7 +159,7 @@ def test_datasets_alone_show_what_is_in_them_and_say_what_else_is_needed(answer:
     async def look() -> SignalTable:
         state = state_of(answer.neighbors, answer.encodings)
         view = SignalOrNoise(state)
-        await until(lambda: state.arrived == 3)
+        await until(lambda: state.arrived == 4)
         return part(view, SignalTable)
 
     table = asyncio.run(look())
