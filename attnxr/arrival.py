@@ -4,6 +4,7 @@ The blocks before the layer are passed by, so that its attention is handed what 
 enter the model: for layer 0 that is what happens in any forward pass, for the others the layer's own reading of them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from attnxr.errors import UnsupportedModelError
 from attnxr.finite import remedy
 from attnxr.interface import Stop, Watcher, stream
-from attnxr.window import Window
+from attnxr.window import Window, typed
 
 Arriving = Literal["value", "key", "query", "embedding"]
 ARRIVING: tuple[Arriving, ...] = ("value", "key", "query", "embedding")
@@ -106,14 +107,17 @@ class Text:
         that adds none, the positions themselves, 0 … n−1, with E = 1. Zeros stand for no positional term at all.
     vectors : dict of float64 arrays (heads, n, features)
         What the attention was handed, by space.
+    of_types : float32 CPU tensor (n, E), optional
+        The part of `terms` that token types make, where the text has any.
     """
 
     token_ids: Tensor
     terms: Tensor
     vectors: dict[Arriving, NDArray[np.float64]]
+    of_types: Tensor | None = None
 
 
-def read(window: Window, layer: int, token_ids: Tensor) -> Text:
+def read(window: Window, layer: int, token_ids: Tensor, types: Sequence[int] = ()) -> Text:
     """Run a text up to a layer's attention.
 
     Parameters
@@ -123,15 +127,25 @@ def read(window: Window, layer: int, token_ids: Tensor) -> Text:
         Which of the layers with attention.
     token_ids : int64 tensor (n,)
         The whole text: some families count positions by what the tokens are.
+    types : list of int, length n
+        Token types, where the model is given any.
     """
     seen = Arrival(window, layer)
-    window.run(token_ids[None], seen)
+    window.run(token_ids[None], seen, inputs=typed(types))
     if seen.positional is None:
         terms = torch.arange(len(token_ids), dtype=torch.float32)[:, None]
     else:
         terms = seen.positional.reshape(-1, seen.positional.shape[-1]).to("cpu", torch.float32)
     vectors = {space: found[0].to("cpu", torch.float64).numpy() for space, found in seen.vectors.items()}
-    return Text(token_ids, terms, vectors)
+    if not types:
+        return Text(token_ids, terms, vectors)
+    of_types = torch.zeros_like(terms)
+    # A type is added to the same sum as a position, so it is told by what the norm behind that sum is handed.
+    if seen.positional is not None and seen.norms:
+        without = Arrival(window, layer)
+        window.run(token_ids[None], without)
+        of_types += (seen.norm_inputs[0].double() - without.norm_inputs[0].double())[0].to("cpu", torch.float32)
+    return Text(token_ids, terms + of_types, vectors, of_types)
 
 
 def arrivals(window: Window, space: Arriving, layer: int, term: Tensor, token_ids: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Forward passes over a text that collect what every head of every layer wrote."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from attnxr.errors import UnsupportedModelError
 from attnxr.finite import remedy
 from attnxr.interface import Watcher, stream
-from attnxr.window import Window
+from attnxr.window import Window, typed
 
 
 class _Encodings(Watcher):
@@ -64,7 +65,9 @@ class _Encodings(Watcher):
                 self.hidden.append((output[0] if isinstance(output, tuple) else output)[0])
 
 
-def encode(window: Window, token_ids: list[int], include: tuple[str, ...], causal: bool | None) -> dict[str, Tensor]:
+def encode(
+    window: Window, token_ids: list[int], include: tuple[str, ...], causal: bool | None, types: Sequence[int] = ()
+) -> dict[str, Tensor]:
     """Run one text through the model and collect what every head of every layer wrote.
 
     Parameters
@@ -76,6 +79,8 @@ def encode(window: Window, token_ids: list[int], include: tuple[str, ...], causa
         and ``hidden``.
     causal : bool or None
         Whether tokens may look only backwards (True) or both ways (False); None is the model's own way.
+    types : list of int, length n
+        Token types, where the model is given any.
 
     Returns
     -------
@@ -96,7 +101,7 @@ def encode(window: Window, token_ids: list[int], include: tuple[str, ...], causa
             "Leave these names out; the head encodings are not affected."
         )
     seen = _Encodings(window, causal)
-    window.run(torch.tensor([token_ids]), seen)
+    window.run(torch.tensor([token_ids]), seen, inputs=typed(types))
     _explain_encodings(window, seen)
     found = {name: _stacked(getattr(seen, name)) for name in ("encoding", "attention", *include)}
     _check_mask(window, found["attention"], causal)

@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -13,14 +13,14 @@ import xarray as xr
 from torch import nn
 from transformers import PreTrainedModel
 
-from attnxr import capture, checks, entries, schema
-from attnxr.errors import InputError, TextTooLongError, choice
+from attnxr import capture, checks, entries, inputs, schema
+from attnxr.errors import InputError, choice
 from attnxr.interface import on_cpu
 from attnxr.lazy import lazy_variable
 from attnxr.loading import Weights, load
 from attnxr.moments import Moment, moment
 from attnxr.question import Of, Options, Question, Space, VocabLayer, whole_number
-from attnxr.reading import Reader
+from attnxr.reading import Messages, Reader, Reading
 from attnxr.search import Metric, Nearest, Progress
 from attnxr.snapshot import Snapshot, take
 from attnxr.tokens import Tokens, VocabularyTokens
@@ -176,30 +176,48 @@ class Model:
     @on_cpu()
     def encode(
         self,
-        text: str | list[str] | tuple[str, ...] | None = None,
+        text: str | Sequence[str] | Messages | Sequence[Messages] | Mapping[str, Any] | None = None,
         *,
+        pair: str | Sequence[str] | None = None,
         token_ids: Sequence[int] | None = None,
         include: str | Sequence[str] = (),
         truncate: bool = False,
         causal: bool | None = None,
+        add_special_tokens: bool = True,
+        add_generation_prompt: bool = False,
     ) -> xr.Dataset:
         """Run the model on a text and return what every head of every layer wrote at every position.
 
         Parameters
         ----------
-        text : str or list of str
+        text : str, list of str, messages, or what a tokenizer returned
             One text, or several, which lie end to end along ``position``, with coords ``text_id`` and
             ``text_position``; ``attention``, ``key_position`` of which would differ, is then left out.
+
+            A chat, or a list of chats, is given as transformers takes it, ``[{"role": "user", "content": "Hello"}]``;
+            the tokenizer's chat template makes a text of it, special tokens included.
+
+            What a tokenizer returns (``tokenizer(text)``, with or without ``return_tensors``) is taken with its
+            ``token_type_ids``; what its ``attention_mask`` masks, which is padding, has no position in the result.
+        pair : str or list of str, optional
+            The second sentence of a pair, or that of each text, for models that read two: the tokenizer puts its
+            special tokens between them and tells their types. ``attrs["text"]`` has both, a line break between.
         token_ids : list of int, length n
-            In place of a text: the ids the model sees, special tokens included.
+            In place of a text: the ids the model sees, special tokens included and no padding.
         include : str or list of str
             What to add: any of ``query``, ``key``, ``value``, ``residual``, ``hidden``.
         truncate : bool
-            Keep the start of a text that is too long, and say in ``attrs["truncated"]`` how many tokens were cut.
+            Keep the start of a text that is too long (of a pair, of the longer sentence), and say in
+            ``attrs["truncated"]`` how many tokens were cut.
         causal : bool, optional
             True: each token sees only itself and those before it, in every layer. False: where the model's mask lets
             a token see another one, that one sees it too; so full attention sees everything, and a sliding window, a
             local layer or a chunk reaches as far ahead as it does back. By default the mask is the model's own.
+        add_special_tokens : bool
+            Whether the tokenizer puts its special tokens around a text. False for a text that has them, such as
+            ``tokenizer.apply_chat_template(messages, tokenize=False)``.
+        add_generation_prompt : bool
+            Whether a chat ends with the header of the answer that the model is to give.
 
         Returns
         -------
@@ -211,7 +229,8 @@ class Model:
         Raises
         ------
         InputError
-            If the text is empty, the ids are out of range, or a name in `include` is unknown.
+            If the text is empty, the ids or types are out of range, ids end in padding that no mask masks, a special
+            token would stand twice at the beginning, or a name in `include` is unknown.
         TextTooLongError
             If the text has more tokens than `max_tokens` and `truncate` is False.
         UnsupportedModelError
@@ -225,24 +244,30 @@ class Model:
         if (text is None) == (token_ids is None):
             given = "both a text and token_ids were" if text is not None else "neither a text nor token_ids was"
             raise InputError(f"In Model.encode {given} given; expected one of them.")
-        texts = list(text) if isinstance(text, list | tuple) else [text]
-        if not texts:
-            raise InputError("An empty list of texts was given; expected at least one text.")
-        if token_ids is not None:
-            tokens = [_from_ids(token_ids, seen.window.layout.max_tokens, truncate)]
+        if token_ids is not None or isinstance(text, Mapping):
+            if pair is not None or not add_special_tokens or add_generation_prompt:
+                raise InputError(
+                    "pair, add_special_tokens or add_generation_prompt was given with token ids; expected it with a "
+                    "text, which they say how to read. Leave it out."
+                )
+            padding = inputs.padding_of(seen.window.config if self._tokenizer is None else self._tokenizer)
+            given_ids: Any = text if token_ids is None else token_ids
+            read_as, tokens = "", inputs.read(given_ids, seen.window, truncate, padding)
         elif self._reader is None:
             raise InputError(
                 f"The model {self.name!r} was given without a tokenizer, so it cannot read a text. Pass "
                 "token_ids=[…], or build attnxr.Model(hf_model, tokenizer)."
             )
         else:
-            tokens = [self._reader.read(one, seen.window.layout.max_tokens, truncate) for one in texts]
+            how = Reading(seen.window.layout.max_tokens, truncate, add_special_tokens, add_generation_prompt)
+            read_as, tokens = self._reader.read_all(text, pair, how)
         for one in tokens:
             self._check_ids(one.ids, seen.vocabulary.size)
+        types = [inputs.types_for(seen.window, one.types, seen.vocabulary.size) for one in tokens]
         several = len(tokens) > 1
         parts = []
-        for one in tokens:
-            part = capture.encode(seen.window, one.ids, include, causal)
+        for one, of_one in zip(tokens, types, strict=True):
+            part = capture.encode(seen.window, one.ids, include, causal, of_one)
             if several:
                 del part["attention"]
             parts.append(part)
@@ -265,13 +290,13 @@ class Model:
         dataset.attrs = {
             "model": self.name,
             "fingerprint": seen.fingerprint,
-            "text": "" if text is None else text if isinstance(text, str) else json.dumps(texts),
+            "text": read_as.replace("\0", "␀"),  # NetCDF strings end at a NUL
             "token_ids": json.dumps([one.ids for one in tokens]),
+            **({"token_type_ids": json.dumps(types)} if any(types) else {}),
             "causal": int(seen.window.layout.causal if causal is None else causal),
             "truncated": sum(one.cut for one in tokens),
             **{f"{package}_version": version(package) for package in ("attnxr", "torch", "transformers")},
         }
-        dataset.attrs["text"] = dataset.attrs["text"].replace("\0", "␀")  # NetCDF strings end at a NUL
         return schema.describe(dataset, schema.ENCODINGS)
 
     @on_cpu()
@@ -521,7 +546,8 @@ class Model:
         for name in include:
             # Kept, as one text is asked about again and again. All on which they depend is in the key.
             places = [np.asarray(question.coords[dim]).tobytes() for dim in where if dim in question.coords]
-            key = ("moments", name, *options, encodings.attrs.get("token_ids"), *places)
+            of_text = (encodings.attrs.get(name) for name in ("token_ids", "token_type_ids"))
+            key = ("moments", name, *options, *of_text, *places)
             found = seen.vocabulary.tables.get(key, lambda name=name: moment(question, name))  # type: ignore[misc]
             found = np.broadcast_to(found, (*question.shape, *found.shape[3:]))
             dims = (*question.dims, *schema.MOMENTS[name].dims[3:])
@@ -589,21 +615,3 @@ def _dims(name: str, seen: Snapshot) -> tuple[str, ...]:
     if name in ("query", "key") and layout.key_size != layout.head_size:
         return tuple("key_feature" if dim == "feature" else dim for dim in dims)
     return dims
-
-
-def _from_ids(token_ids: Sequence[int], max_tokens: int | None, truncate: bool) -> Tokens:
-    ids = np.asarray(token_ids)
-    if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu":
-        raise InputError(
-            f"token_ids of shape {ids.shape} and dtype {ids.dtype} were given; expected a list of at least one "
-            "whole number, such as tokenizer(text)['input_ids']."
-        )
-    cut = max(0, len(ids) - (max_tokens or len(ids)))
-    if cut and not truncate:
-        raise TextTooLongError(
-            f"{len(ids)} token_ids were given; the model takes at most {max_tokens}. Shorten the list, or "
-            "pass truncate=True to keep its start."
-        )
-    kept = ids[: len(ids) - cut].tolist()
-    nowhere = [-1] * len(kept)
-    return Tokens(kept, nowhere, nowhere, nowhere, cut)

@@ -180,6 +180,7 @@ class Question:
         self._check_size()
         self._layers = self._vocabulary_layers(layers)
         self._texts: list[list[int]] = json.loads(encodings.attrs.get("token_ids", "[]"))
+        self._types = schema.token_types(encodings)
         several = "text_id" in encodings.coords
         self._text_id = encodings["text_id"].values.copy() if several else np.zeros(len(self._own), np.int64)
         self._at = encodings["text_position" if several else "position"].values.copy()
@@ -281,7 +282,8 @@ class Question:
                 f"positional=False was asked of {self._window.family}, which adds positions to its embeddings in a way "
                 "that does not show as a module of its own, so that they cannot be left out. Expected positional=True."
             )
-        texts = [self._vocabulary.read(space, layer, tuple(ids)) for ids in self._texts]
+        given = zip(self._texts, self._types, strict=True)
+        texts = [self._vocabulary.read(space, layer, tuple(ids), tuple(types)) for ids, types in given]
         if path.name == "shared":
             if self._options.positional and space in TURNED:
                 queries = queries.astype(np.float64)
@@ -289,12 +291,18 @@ class Question:
                     here = self._text_id == i
                     queries[:, :, here] = path.turned_back(space, queries[:, :, here], self._at[here], len(ids))
             return Part(chosen, queries, one_place, _on_cpu(path.blocks(space, torch.zeros(1, 1))))
-        terms = torch.stack([texts[i].terms[place] for i, place in zip(self._text_id, self._at, strict=True)])
+        terms = torch.stack([texts[i].terms[place] for i, place in self._places()])
         if not self._options.positional:
-            terms = torch.zeros_like(terms)
+            of_types = [text.of_types for text in texts]
+            none = torch.zeros_like(terms[0])
+            terms = torch.stack([none if (of := of_types[i]) is None else of[place] for i, place in self._places()])
         # Positions of one term share one table, so that many texts cost no more than the longest of them.
         distinct, place = torch.unique(terms, dim=0, return_inverse=True)
         return Part(chosen, queries, place.numpy(), _on_cpu(path.blocks(space, distinct)))
+
+    def _places(self) -> Iterator[tuple[int, int]]:
+        """Of each position, its text and its place there."""
+        return zip(self._text_id.tolist(), self._at.tolist(), strict=True)
 
     def check(self) -> None:
         """Fail where the model is no longer the one that was asked.

@@ -255,9 +255,10 @@ def _check(saved: Saved) -> None:
             if not isinstance(value, kind):
                 raise InputError(f"The {group} in the file have attrs[{name!r}] {value!r:.80}. {_EXPECTED}.")
         _check_token_ids(group, dataset)
+        schema.token_types(dataset)
     if saved.encodings is not None and saved.neighbors is not None:
-        for name in ("fingerprint", "token_ids", "causal", "text"):
-            if saved.encodings.attrs[name] != saved.neighbors.attrs[name]:
+        for name in ("fingerprint", "token_ids", "token_type_ids", "causal", "text"):
+            if saved.encodings.attrs.get(name) != saved.neighbors.attrs.get(name):
                 raise InputError(f"The encodings and the neighbours in the file differ in attrs[{name!r}].")
         for name in ("layer", *schema.TOKEN_COORDS):
             if not saved.encodings[name].equals(saved.neighbors[name]):

@@ -334,6 +334,33 @@ def check_tokens(dataset: xr.Dataset, name: str) -> None:
         )
 
 
+def token_types(dataset: xr.Dataset) -> list[list[int]]:
+    """Token types of each text of a Dataset; an empty list for a text whose model is given none.
+
+    Raises
+    ------
+    InputError
+        If they are not as long as the texts.
+    """
+    lengths = [len(ids) for ids in json.loads(dataset.attrs.get("token_ids", "[]"))]
+    if "token_type_ids" not in dataset.attrs:
+        return [[] for _ in lengths]
+    try:
+        types = json.loads(dataset.attrs["token_type_ids"])
+        fits = len(types) == len(lengths) and all(
+            len(of_text) in (0, length) and all(type(each) is int for each in of_text)
+            for of_text, length in zip(types, lengths, strict=True)
+        )
+    except (ValueError, TypeError, RecursionError):
+        fits = False
+    if not fits:
+        raise InputError(
+            f"The Dataset has attrs['token_type_ids'] {dataset.attrs['token_type_ids']!s:.80}, which are not those of "
+            f"texts of {lengths} tokens. Expected what Model.encode returns, or a selection from it."
+        )
+    return types
+
+
 def describe(dataset: xr.Dataset, specs: dict[str, Spec]) -> xr.Dataset:
     """Give every variable its meaning as ``long_name``, then `validate`."""
     for name, spec in {**TOKEN_COORDS, **SEVERAL_TEXTS, **specs}.items():

@@ -22,6 +22,7 @@ _NOT_READ = {
     "max_seq_len_cached",  # the longest text so far, for frequencies that depend on it
     "_is_hf_initialized",
 }
+_RECORDING = "transformers.utils.output_capturing"
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type, torch.dtype, torch.device)
 _LARGEST = 64  # of a larger container only the identity and the size count
 _DEEPEST = 4
@@ -76,7 +77,7 @@ class Settings:
         modules : list of nn.Module
             All that the top has at this moment.
         """
-        kinds = [(type(each), type(each).forward, *each._forward_pre_hooks, *each._forward_hooks) for each in modules]
+        kinds = [(type(each), type(each).forward, *(key for key, _ in _hooks(each))) for each in modules]
         everywhere = nn.modules.module._global_forward_pre_hooks, nn.modules.module._global_forward_hooks
         inner = [
             held(value, without) for value, without in (*self._inner.values(), *((each, ()) for each in everywhere))
@@ -118,8 +119,11 @@ def places_that_differ(before: dict[_Place, Any], after: dict[_Place, Any]) -> s
 
 
 def _hooks(module: nn.Module) -> Iterator[tuple[Any, Any]]:
+    """The hooks of a module, but for those with which transformers records outputs, once it has been asked for any."""
     yield from module._forward_pre_hooks.items()
-    yield from module._forward_hooks.items()
+    for key, hook in module._forward_hooks.items():
+        if getattr(hook, "__module__", None) != _RECORDING:
+            yield key, hook
 
 
 def equal(one: Any, other: Any) -> bool:

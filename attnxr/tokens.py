@@ -1,5 +1,6 @@
 """Tokens: from a text to vocabulary ids and back to what a person can read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -25,6 +26,8 @@ class Tokens:
         Which word it belongs to, counted by the tokenizer; −1 where it belongs to none.
     cut : int
         How many tokens did not fit and were left out.
+    types : list of int, length n
+        Token types, as those of the two sentences of a pair; empty where the model is given none, as where all are 0.
     """
 
     ids: list[int]
@@ -32,6 +35,15 @@ class Tokens:
     char_end: list[int] = field(default_factory=list)
     word: list[int] = field(default_factory=list)
     cut: int = 0
+    types: list[int] = field(default_factory=list)
+
+
+def words_of(words: Sequence[int | None], sentences: Sequence[int | None]) -> list[int]:
+    """Words numbered through both sentences of a pair, each of which the tokenizer counts from 0; −1 for none."""
+    first = 1 + max(
+        (word for word, of in zip(words, sentences, strict=True) if word is not None and of == 0), default=-1
+    )
+    return [-1 if word is None else word + (first if of == 1 else 0) for word, of in zip(words, sentences, strict=True)]
 
 
 def backend(tokenizer: Any) -> Tokenizer | None:

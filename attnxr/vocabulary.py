@@ -102,7 +102,7 @@ class Vocabulary:
         self._tolerance = max(_TOLERANCE, _ULPS * torch.finfo(window.model.dtype).eps)
         self._length = min(window.layout.max_tokens or _LONG, _LONG)
         self._lock = threading.RLock()
-        self._texts: LRUCache[tuple[Arriving, int, tuple[int, ...]], Text] = LRUCache(_TEXTS)
+        self._texts: LRUCache[tuple[Arriving, int, tuple[int, ...], tuple[int, ...]], Text] = LRUCache(_TEXTS)
         self._served: dict[tuple[Arriving, int], tuple[Path | None, float]] = {}
         self._looked_at: tuple[int, Text, list[Path]] | None = None  # the layer that was compared last
         self.verification = self._verify()
@@ -160,7 +160,7 @@ class Vocabulary:
             raise UnsupportedModelError(self._refusal(space, layer))
         return found
 
-    def read(self, space: Arriving, layer: int, token_ids: tuple[int, ...]) -> Text:
+    def read(self, space: Arriving, layer: int, token_ids: tuple[int, ...], types: tuple[int, ...] = ()) -> Text:
         """A text where it arrives at a layer's attention, with vectors that are its tokens' in the vocabulary.
 
         Raises
@@ -170,11 +170,11 @@ class Vocabulary:
             has masks.
         """
         with self._lock:
-            text = self._texts.get((space, layer, token_ids))
+            text = self._texts.get((space, layer, token_ids, types))
             if text is None:
-                text = read(self.window, layer, torch.tensor(token_ids))
+                text = read(self.window, layer, torch.tensor(token_ids), types)
                 self._check(space, layer, text)
-                self._texts[space, layer, token_ids] = text
+                self._texts[space, layer, token_ids, types] = text
             return text
 
     def _check(self, space: Arriving, layer: int, text: Text) -> None:
@@ -182,11 +182,13 @@ class Vocabulary:
         if not math.isfinite(error):
             raise UnsupportedModelError(self._not_finite(space, layer))
         if error > self._tolerance:
+            reason = "the other tokens too", "mask tokens"
+            if text.of_types is not None:
+                reason = "token types, in another way than on positions", "token types other than 0"
             raise UnsupportedModelError(
                 f"In this text, {self.window.family} computes {space} vectors that differ from the vocabulary's by a "
                 f"relative error of {error:.1e}; at most {self._tolerance:.0e} was expected. They depend "
-                "on the other tokens too, so no number would be right and none is given. A text without mask tokens "
-                "may do."
+                f"on {reason[0]}, so no number would be right and none is given. A text without {reason[1]} may do."
             )
 
     def can_leave_positions_out(self, layer: int) -> bool:

@@ -8,7 +8,7 @@ through one window at once: who watches is a context variable, not a property of
 import copy
 import inspect
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import FunctionType, MappingProxyType
 from typing import Any, cast
 
@@ -50,6 +50,8 @@ class Window:
     layout : Layout
     settings : Settings
         What the given model computes with besides its tensors.
+    takes : frozenset of str
+        Names of what it can be given.
 
     Raises
     ------
@@ -78,7 +80,7 @@ class Window:
         self._top = hf_model
         self.model = self.view()
         self.check_embeddings()
-        self._takes_positions = "position_ids" in inspect.signature(self.model.forward).parameters
+        self.takes = frozenset(inspect.signature(self.model.forward).parameters)
         for module in self.model.modules():
             module.register_forward_pre_hook(before, with_kwargs=True)
             module.register_forward_hook(after, with_kwargs=True)
@@ -257,17 +259,21 @@ class Window:
                 if buffer is not None and name not in module._non_persistent_buffers_set:
                     yield buffer
 
-    def run(self, token_ids: Tensor, watcher: Watcher, *, position_id: int | None = None) -> Any:
+    def run(
+        self, token_ids: Tensor, watcher: Watcher, *, position_id: int | None = None, inputs: Mapping[str, Tensor] = {}
+    ) -> Any:
         """Run the model on a batch of token ids while `watcher` looks on.
 
         Parameters
         ----------
         token_ids : int64 tensor (batch, tokens)
-            On any device; all of them are attended to, none is padding.
+            On any device; all of them are attended to, none is padding, unless `inputs` say so.
         watcher : Watcher
             What is to see this pass, and nobody else's.
         position_id : int, optional
             Where all tokens stand, for families that can be told; by default they stand one after the other.
+        inputs : dict of int64 tensors (batch, tokens)
+            What else the model is given, by the names of its arguments.
 
         Returns
         -------
@@ -276,11 +282,17 @@ class Window:
         """
         token_ids = token_ids.to(self.model.device)
         options: dict[str, Any] = {"attention_mask": torch.ones_like(token_ids), "use_cache": False}
-        if position_id is not None and self._takes_positions:
+        if position_id is not None and "position_ids" in self.takes:
             options["position_ids"] = torch.full_like(token_ids, position_id)
+        options |= {name: values.to(token_ids.device) for name, values in inputs.items()}
         # One at a time: a rotary embedding that depends on the length of the text keeps it in a buffer.
         with self._lock, watching(watcher), torch.no_grad():
             return self.model(input_ids=token_ids, **options)
+
+
+def typed(types: Sequence[int]) -> dict[str, Tensor]:
+    """The `inputs` of `Window.run` for a text whose tokens have these types, if the model is given any."""
+    return {"token_type_ids": torch.tensor([types])} if types else {}
 
 
 def _held_model(given: Any) -> str:

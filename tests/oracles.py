@@ -68,9 +68,9 @@ class Bert:
         """A Linear layer, which stores (out, in)."""
         return x @ self.params[f"{name}.weight"].T + self.params[f"{name}.bias"]
 
-    def embed(self, token_ids: Array, position_ids: Array | int | None) -> Array:
-        """Word + token type 0 + position (unless None), normalised."""
-        added = self.params["embeddings.token_type_embeddings.weight"][0]
+    def embed(self, token_ids: Array, position_ids: Array | int | None, types: Array | int = 0) -> Array:
+        """Word + token type + position (unless None), normalised."""
+        added = self.params["embeddings.token_type_embeddings.weight"][types]
         if position_ids is not None:
             added = added + self.params["embeddings.position_embeddings.weight"][position_ids]
         words = self.params["embeddings.word_embeddings.weight"][token_ids]
@@ -81,14 +81,14 @@ class Bert:
         flat = self.linear(f"encoder.layer.{layer}.attention.self.{kind}", x)
         return flat.reshape(len(x), self.n_heads, -1).transpose(1, 0, 2)
 
-    def vocabulary(self, kind: str, position_id: int | None) -> Array:
+    def vocabulary(self, kind: str, position_id: int | None, token_type: int = 0) -> Array:
         """What layer 0 computes for every vocabulary token at one position: (head, vocab, d)."""
-        return self.project(0, kind, self.embed(np.arange(self.vocab_size), position_id))
+        return self.project(0, kind, self.embed(np.arange(self.vocab_size), position_id, token_type))
 
-    def trace(self, token_ids: Any) -> Trace:
+    def trace(self, token_ids: Any, types: Any = 0) -> Trace:
         """The whole forward pass of one text."""
         token_ids = np.asarray(token_ids)
-        x = self.embed(token_ids, self.position_ids(token_ids))
+        x = self.embed(token_ids, self.position_ids(token_ids), np.asarray(types))
         layers = []
         for layer in range(self.n_layers):
             name = f"encoder.layer.{layer}"

@@ -26,6 +26,7 @@ ORDER = [
     "settings",
     "trial",
     "window",
+    "inputs",
     "capture",
     "heads",
     "tables",

@@ -143,3 +143,19 @@ def test_an_adapter_of_peft_that_is_switched_off_is_noticed() -> None:
     assert float(abs(new["encoding"] - old["encoding"]).max()) > 1e-2
     with pytest.raises(InputError, match="fingerprint"):
         model.neighbors(old, 3)
+
+
+def test_outputs_that_transformers_records_are_no_settings() -> None:
+    """It leaves hooks in a model that was asked for hidden states or attentions once; they change nothing."""
+    hf_model, again = llama(), llama()
+    again.load_state_dict(hf_model.state_dict())
+    model = attnxr.Model(hf_model)
+    enc = model.encode(token_ids=TEXT)
+    hooks = sum(len(module._forward_hooks) for module in hf_model.modules())
+    for each in (hf_model, again):
+        with torch.no_grad():
+            each(torch.tensor([TEXT]), output_hidden_states=True, output_attentions=True)
+    assert sum(len(module._forward_hooks) for module in hf_model.modules()) > hooks
+    xr.testing.assert_identical(model.encode(token_ids=TEXT), enc)
+    assert model.neighbors(enc, 3).sizes["rank"] == 3
+    assert attnxr.Model(again).fingerprint == model.fingerprint

@@ -120,7 +120,7 @@ def count(option: str, value: Any, most: int, why: str, least: int = 1) -> int:
 
 def same_texts(a: xr.Dataset, b: xr.Dataset, names: str) -> None:
     """Fail unless two Datasets are of one model, texts and mask; raises InputError that calls them `names`."""
-    for key in ("fingerprint", "token_ids", "causal"):
+    for key in ("fingerprint", "token_ids", "token_type_ids", "causal"):
         of_a, of_b = a.attrs.get(key), b.attrs.get(key)
         if of_a != of_b:
             raise InputError(

@@ -1,7 +1,7 @@
 """Three kinds of chance that nearness can be held against; `significance` says what each is good for."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from attnxr.errors import InputError
 from attnxr.model import Model
 from attnxr.question import HEAD_VECTORS
-from attnxr.schema import TOKEN_COORDS, validate
+from attnxr.schema import TOKEN_COORDS, token_types, validate
 from attnxr.search import Progress
 
 _BYTES = 1 << 27  # what vectors that are looked up at once may take
@@ -219,16 +219,17 @@ def other_heads(asked: Asked, seed: int, progress: Progress) -> Iterator[Drawn]:
 def shuffled(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterator[Drawn]:
     """Put the tokens of each text into random orders, the special ones aside, and look up what each token then gets.
 
-    Every order is as likely as any other, the text's own included. A token is followed to its new place, and compared
-    with the vocabulary there. Under a causal mask that is no fair comparison: a token's place says how much it sees.
+    Every order is as likely as any other, the text's own included; token types stay where they are. A token is
+    followed to its new place, and compared with the vocabulary there. Under a causal mask that is no fair comparison:
+    a token's place says how much it sees.
     """
-    texts = json.loads(asked.encodings.attrs["token_ids"])
+    texts, types = json.loads(asked.encodings.attrs["token_ids"]), token_types(asked.encodings)
     text, place = asked.texts()
     special = asked.model.vocabulary.special
     include = () if asked.variable == "encoding" else (asked.variable,)
     present = np.unique(text).tolist()
     # The mask is named only where it is not the model's own: not every model lets it be chosen.
-    own = asked.model.encode(token_ids=texts[present[0]]).attrs["causal"]
+    own = asked.model.encode(_given(texts[present[0]])).attrs["causal"]
     mask = False if own else None
     for done, number in enumerate(present):
         ids = np.array(texts[number])
@@ -244,13 +245,13 @@ def shuffled(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterato
                 now_at[free] = generator.permutation(free)
                 order = np.empty_like(ids)
                 order[now_at] = ids
-                encoded = asked.model.encode(token_ids=order.tolist(), include=include, causal=mask)
+                encoded = asked.model.encode(_given(order.tolist(), types[number]), include=include, causal=mask)
                 kept = {dim: asked.encodings[dim].values for dim in asked.dims[:-2]}
                 parts.append(encoded[[asked.variable]].sel(kept).isel(position=now_at[place[here]]))
                 orders.append(order.tolist())
             fraction = (done + start / draws) / len(present)
             found = asked.look_up(
-                _end_to_end(parts, orders, asked.encodings.attrs),
+                _end_to_end(parts, orders, types[number], asked.encodings.attrs),
                 within(progress, fraction, len(parts) / draws / len(present)),
             )
             found = found.reshape(*found.shape[:3], len(parts), len(here))
@@ -258,7 +259,13 @@ def shuffled(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterato
             yield here, found, slice(start, start + len(parts)), found.sum(axis=(-2, -1))
 
 
-def _end_to_end(parts: list[xr.Dataset], texts: list[list[int]], attrs: dict) -> xr.Dataset:
+def _given(token_ids: list[int], types: Sequence[int] = ()) -> dict[str, Sequence[int]]:
+    """A text as a tokenizer would give it, all of which is to be seen, whatever it begins and ends with."""
+    given: dict[str, Sequence[int]] = {"input_ids": token_ids, "attention_mask": [1] * len(token_ids)}
+    return {**given, "token_type_ids": types} if types else given
+
+
+def _end_to_end(parts: list[xr.Dataset], texts: list[list[int]], types: list[int], attrs: dict) -> xr.Dataset:
     """Positions of several texts in one Dataset, as `Model.encode` gives them."""
     (variable,) = parts[0].data_vars
     dims = parts[0][variable].dims
@@ -272,7 +279,8 @@ def _end_to_end(parts: list[xr.Dataset], texts: list[list[int]], attrs: dict) ->
         **{str(dim): parts[0][dim].values for dim in dims[:-2]},
     }
     vectors = np.concatenate([part[variable].values for part in parts], axis=-2)
-    return xr.Dataset({variable: (dims, vectors)}, coords, {**attrs, "token_ids": json.dumps(texts)})
+    attrs = {**attrs, "token_ids": json.dumps(texts), "token_type_ids": json.dumps([types] * len(texts))}
+    return xr.Dataset({variable: (dims, vectors)}, coords, attrs)
 
 
 def _parts(positions: int, nbytes: int, progress: Progress) -> Iterator[tuple[NDArray[np.intp], Progress]]:

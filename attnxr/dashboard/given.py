@@ -47,7 +47,7 @@ def state_of(*datasets: xr.Dataset, model: Model | None = None) -> State:
     for each in whole:
         _check(each)
     tokens = whole[0]
-    for name in ("fingerprint", "token_ids", "causal"):
+    for name in ("fingerprint", "token_ids", "token_type_ids", "causal"):
         if len(found := {str(each.attrs.get(name)) for each in whole}) > 1:
             raise InputError(
                 f"Two Datasets were given whose {name!r} differs: {' and '.join(sorted(found))}. Expected neighbours "
