@@ -53,6 +53,18 @@ class Padding:
             )
 
 
+def given_again(token_ids: Sequence[int], types: Sequence[int]) -> dict[str, Sequence[int]]:
+    """A text that was encoded, as `from_tokenizer` takes it: all of it is to be seen, whatever it begins and ends with.
+
+    Parameters
+    ----------
+    token_ids, types : list of int
+        A text of ``attrs["token_ids"]`` and its types, none of them where the model was given none.
+    """
+    given: dict[str, Sequence[int]] = {"input_ids": token_ids, "attention_mask": [1] * len(token_ids)}
+    return given | {"token_type_ids": types} if types else given
+
+
 def padding_of(speaker: Any) -> Padding:
     """Of a tokenizer or a configuration."""
     pad = getattr(speaker, "pad_token_id", None)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import attnxr
 from attnxr import saved
 from attnxr.errors import InputError
 from tests.cases import Case
@@ -53,6 +54,16 @@ def test_what_the_library_saves_is_read(tmp_path: Path, bert: Case, near: xr.Dat
     assert encodings.neighbors is neighbors.encodings is None
     xr.testing.assert_identical(encodings.encodings, bert.enc)
     xr.testing.assert_identical(neighbors.neighbors, near)
+
+
+def test_a_file_of_a_format_without_64_bit_integers_is_read(tmp_path: Path, bert: Case, near: xr.Dataset) -> None:
+    for dataset, name in ((bert.enc, "encodings"), (near, "neighbors")):
+        dataset.to_netcdf(tmp_path / "it.nc", engine="netcdf4", format="NETCDF4_CLASSIC")
+        found = getattr(saved.read(tmp_path / "it.nc"), name)
+        assert found["token_id"].dtype == np.int32
+        xr.testing.assert_equal(found, dataset)
+    again = saved.read(tmp_path / "it.nc").neighbors
+    xr.testing.assert_equal(attnxr.origins(again), attnxr.origins(near))
 
 
 @pytest.mark.parametrize("version", [2, 3])

@@ -1,7 +1,7 @@
 """Three kinds of chance that nearness can be held against; `significance` says what each is good for."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from attnxr.errors import InputError
+from attnxr.inputs import given_again
 from attnxr.model import Model
 from attnxr.question import HEAD_VECTORS
 from attnxr.schema import TOKEN_COORDS, token_types, validate
@@ -229,7 +230,7 @@ def shuffled(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterato
     include = () if asked.variable == "encoding" else (asked.variable,)
     present = np.unique(text).tolist()
     # The mask is named only where it is not the model's own: not every model lets it be chosen.
-    own = asked.model.encode(_given(texts[present[0]])).attrs["causal"]
+    own = asked.model.encode(given_again(texts[present[0]], types[present[0]])).attrs["causal"]
     mask = False if own else None
     for done, number in enumerate(present):
         ids = np.array(texts[number])
@@ -245,7 +246,7 @@ def shuffled(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterato
                 now_at[free] = generator.permutation(free)
                 order = np.empty_like(ids)
                 order[now_at] = ids
-                encoded = asked.model.encode(_given(order.tolist(), types[number]), include=include, causal=mask)
+                encoded = asked.model.encode(given_again(order.tolist(), types[number]), include=include, causal=mask)
                 kept = {dim: asked.encodings[dim].values for dim in asked.dims[:-2]}
                 parts.append(encoded[[asked.variable]].sel(kept).isel(position=now_at[place[here]]))
                 orders.append(order.tolist())
@@ -257,12 +258,6 @@ def shuffled(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterato
             found = found.reshape(*found.shape[:3], len(parts), len(here))
             found = np.moveaxis(found, 3, 0)
             yield here, found, slice(start, start + len(parts)), found.sum(axis=(-2, -1))
-
-
-def _given(token_ids: list[int], types: Sequence[int] = ()) -> dict[str, Sequence[int]]:
-    """A text as a tokenizer would give it, all of which is to be seen, whatever it begins and ends with."""
-    given: dict[str, Sequence[int]] = {"input_ids": token_ids, "attention_mask": [1] * len(token_ids)}
-    return {**given, "token_type_ids": types} if types else given
 
 
 def _end_to_end(parts: list[xr.Dataset], texts: list[list[int]], types: list[int], attrs: dict) -> xr.Dataset:

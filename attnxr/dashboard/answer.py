@@ -215,7 +215,7 @@ def _from_file(request: Request, opened: Opened, load: Callable[[str], Model], r
         model = model_for(opened, request.model, load, "To encode the text")
         report("Running the model", None)
         encodings = model.encode(request.text, truncate=True, causal=request.causal)
-        if encodings.attrs["token_ids"] != opened.saved.attrs["token_ids"]:
+        if any(encodings.attrs.get(name) != opened.saved.attrs.get(name) for name in ("token_ids", "token_type_ids")):
             raise InputError(
                 f"{opened.name} has other tokens than {opened.model!r} reads in its text, as where it was made of "
                 "token_ids. Save the encodings with the neighbours."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -15,7 +16,9 @@ from attnxr.analysis.power import significance_power
 from attnxr.analysis.significance import significance
 from attnxr.analysis.trajectories import trajectories
 from attnxr.dashboard.answer import N_NEIGHBORS, Answer, Aspect, Report
+from attnxr.inputs import given_again
 from attnxr.model import Model
+from attnxr.schema import token_types
 
 __all__ = ["KINDS", "Aspect", "Kind", "compute"]
 
@@ -99,7 +102,8 @@ def _stream(answer: Answer, model: Model, _aspect: Aspect, report: Report) -> xr
     """What `attnxr.trajectories` says of the neighbours and of the residual stream after each attention."""
     request, message = answer.request, "Following the residual stream"
     report(message, None)
-    encodings = model.encode(request.text, include=["residual"], truncate=True, causal=request.causal)
+    ((token_ids,), (types,)) = json.loads(answer.encodings.attrs["token_ids"]), token_types(answer.encodings)
+    encodings = model.encode(given_again(token_ids, types), include=["residual"], causal=request.causal)
     encodings = encodings.sel(layer=answer.layers)
     stream = model.neighbors(
         encodings,

@@ -65,7 +65,7 @@ def signal_line(found: xr.Dataset) -> str:
 def far_line(found: xr.Dataset) -> str:
     """How many heads and positions of a layer are farther than chance, in words."""
     share = float((found["nearest_far_p"] <= FAR_LIMIT).mean())
-    return f"{share:.0%} are farther than {1 - FAR_LIMIT:.0%} of chance's (by chance {FAR_LIMIT:.0%} would be)"
+    return f"{share:.0%} are farther than {1 - FAR_LIMIT:.0%} of the random ones (by chance {FAR_LIMIT:.0%} would be)"
 
 
 def power_line(found: xr.Dataset) -> str:
@@ -81,8 +81,8 @@ def power_line(found: xr.Dataset) -> str:
         )
     half = here["power"].sel(cosine=POWER_SHOWN)
     return (
-        f"{wanted:.0%} of vectors are found at cosine {cosine:.2f} to a word; at {POWER_SHOWN:g} {float(half):.0%} "
-        f"({of_these})"
+        f"{wanted:.0%} of vectors are found at cosine {cosine:.2f} to a word, {float(half):.0%} at "
+        f"{POWER_SHOWN:g} ({of_these})"
     )
 
 
@@ -97,7 +97,7 @@ def overlap_line(found: xr.Dataset) -> str:
     """What a layer shares with the one before it, in words, given what `attnxr.overlap` returned for the two."""
     mean, before = float(found["overlap"].mean()), int(found["previous_layer"].values[0])
     n, chance = found.attrs["n"], float(found.attrs["chance"])
-    return f"{mean:.0%} of the {n} nearest tokens are also among those of layer {before} (chance: {chance:.2%})"
+    return f"{mean:.0%} of the {n} nearest tokens are also among those of layer {before} (random tokens: {chance:.2%})"
 
 
 def hub_line(found: xr.Dataset) -> str:

@@ -83,7 +83,7 @@ def test_the_verdict_turns_at_five_percent(answer: Answer) -> None:
     assert verdicts == ["no", "nearer", *["no"] * (answer.n_heads - 2)]
     assert signal_line(found).startswith(f"{answer.n_positions} of {q.size} ")
     assert signal_line(found).endswith("corrected over what there is")
-    assert far_line(found).startswith(f"{1 / answer.n_heads:.0%} are farther than 95% of chance's")
+    assert far_line(found).startswith(f"{1 / answer.n_heads:.0%} are farther than 95% of the random ones")
 
 
 def test_power_is_measured_at_positions_of_the_text_and_said(
@@ -96,7 +96,7 @@ def test_power_is_measured_at_positions_of_the_text_and_said(
     found["power"][:] = 0.29
     assert (
         power_line(found)
-        == "80% of vectors are found at cosine 0.86 to a word; at 0.7 29% (p ≤ 0.05, before correction)"
+        == "80% of vectors are found at cosine 0.86 to a word, 29% at 0.7 (p ≤ 0.05, before correction)"
     )
     found["cosine_found"][:] = np.nan
     assert power_line(found).startswith("even at cosine 0.95 to a word only 29% are found")
