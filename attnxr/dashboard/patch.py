@@ -46,7 +46,7 @@ def _held() -> Iterator[None]:
         session = getattr(document.session_context, "session", None)
         if session is not None:
             _send_at_once(session)
-            if _awaits_writes(session, document):
+            if awaits_writes() and _has_what_it_takes(session, document):
                 _send_together(session, document)
         document.unhold()
 
@@ -59,14 +59,18 @@ def _send_at_once(session: Any) -> None:
             set_nodelay(True)
 
 
-def _awaits_writes(session: Any, document: Document) -> bool:
-    """Whether a session awaits what is put into its list of writes, as until Bokeh 3.9.
+def awaits_writes() -> bool:
+    """Whether Bokeh's sessions await what is put into their list of writes, as until 3.9: a click is one message then.
 
-    Since 3.10 it makes messages of what is in there, and what it does with the rest of what is private here is unknown.
+    Since 3.10 they make messages of what is in there, and what they do with the rest of what is private here is
+    unknown: Bokeh sends a message for each thing that changed.
     """
+    return "Awaitable" in str(ServerSession.__annotations__.get("_pending_writes"))
+
+
+def _has_what_it_takes(session: Any, document: Document) -> bool:
     return (
-        "Awaitable" in str(ServerSession.__annotations__.get("_pending_writes"))
-        and isinstance(getattr(session, "_pending_writes", None), list)
+        isinstance(getattr(session, "_pending_writes", None), list)
         and isinstance(getattr(document.callbacks, "_held_events", None), list)
         and all(hasattr(connection, "_socket") for connection in getattr(session, "_subscribed_connections", [None]))
     )
