@@ -11,10 +11,7 @@ import transformers
 from torch import nn
 
 import attnxr
-from attnxr.arrival import read
 from attnxr.errors import UnsupportedModelError
-from attnxr.vocabulary import Vocabulary
-from attnxr.window import Window
 from tests import models, oracles
 from tests.cases import HEAD_VECTORS, Case
 
@@ -48,17 +45,11 @@ def test_a_head_that_attends_only_to_itself_finds_its_own_token(tiny: Case) -> N
 
 
 @pytest.mark.parametrize("vector", HEAD_VECTORS)
-def test_encodings_are_exact_to_few_units_of_float32(vector: Any, roberta: Case) -> None:
+def test_encodings_are_exact_to_few_units_of_float32(case: Case, vector: Any) -> None:
     """The sum over the channels is taken in float64, so that what is stored is off by its rounding and no more."""
-    window = Window(roberta.hf_model)
-    path = Vocabulary(window, roberta.model.vocab_size, 1 << 30).path(vector, 0)
-    text = read(window, 0, torch.as_tensor(roberta.token_ids))
-    ((_, load),) = path.blocks(vector, text.terms[:2])
-    block = load()
-    for p in range(2):
-        rows = block.rows + block.shift[:, p][:, None]
-        found = rows * block.scale(np.array([p]))[0][None, :, None] + block.offset[:, None]
-        assert oracles.relative_error(found, roberta.vocabulary(vector, p)) < 5e-7
+    one = case.enc.isel(layer=[0], position=[1])
+    found = case.model.vocabulary_encodings(one, list(range(case.model.vocab_size)), of=vector, space=vector)
+    assert oracles.relative_error(found.vocabulary_encoding.values[0, :, 0], case.vocabulary(vector, 1)) < 5e-7
 
 
 def test_without_the_positional_term_all_positions_see_one_vocabulary(tiny: Case) -> None:
