@@ -90,6 +90,18 @@ def squares(rows):
 
 
 @numba.njit(nogil=True, cache=True)
+def centred(rows, out):
+    """Fill ``out`` with rows (m, D) less the mean of each, taken in float64 and in a fixed order."""
+    m, d = rows.shape
+    row, ones = np.empty(d), np.ones(d)
+    for i in range(m):
+        row[:] = rows[i]
+        mean = dot(row, 0, ones, 0, d) / d
+        for f in range(d):
+            out[i, f] = row[f] - mean
+
+
+@numba.njit(nogil=True, cache=True)
 def inner_products(words, places, start, stop, out):
     """Fill ``out[p, v] = places[p]·words[v]``, float64, for v from start to stop; equal rows give equal bits."""
     d = words.shape[1]

@@ -23,8 +23,9 @@ def remedy(dtype: torch.dtype) -> str:
 def lost_rows(table: Tensor | NDArray) -> NDArray[np.intp]:
     """Which rows of (…, rows, features) have a number that is infinite or NaN, in any of the leading dimensions."""
     found = torch.as_tensor(table).detach().flatten(0, -3) if table.ndim > 2 else torch.as_tensor(table).detach()[None]
-    # A sum of finite numbers can overflow, one with others cannot be finite: a first look that makes no large array.
-    sums = found.sum(dim=-1, dtype=torch.float64)
+    # A sum of finite numbers can overflow, one with others cannot be finite: a first look that makes no large array. In
+    # the table's own precision, since torch converts slowly; in half precision sums of many numbers would overflow.
+    sums = found.sum(dim=-1, dtype=torch.float32 if found.dtype.itemsize < 4 else found.dtype)
     suspects = torch.nonzero(~sums.isfinite().all(dim=0))[:, 0]
     lost = ~found[:, suspects].isfinite().all(dim=-1).all(dim=0)
     return suspects[lost].cpu().numpy()

@@ -244,19 +244,22 @@ class Normed(Path):
         """``x_v`` of some tokens: float32 (m, D), centred over the channels."""
         words = np.empty((len(token_ids), self._norm.width), np.float32)
         for batch, out in _batches(token_ids, words):
-            out[:] = self._first_words(batch[:, None])
+            exact.centred(self._first_words(batch[:, None]), out)
         lost = torch.from_numpy(lost_rows(words))
         if len(lost):
             # ESM divides by the share of a text that is no mask: a mask needs another token beside it.
             beside = torch.full_like(lost, self._window.n_embeddings // 2)
-            words[lost.numpy()] = self._first_words(torch.stack([token_ids[lost], beside], dim=1))
+            again = np.empty((len(lost), self._norm.width), np.float32)
+            exact.centred(self._first_words(torch.stack([token_ids[lost], beside], dim=1)), again)
+            words[lost.numpy()] = again
         return words
 
-    def _first_words(self, texts: Tensor) -> NDArray[np.float64]:
-        """``x_v`` of the first token of each text."""
+    def _first_words(self, texts: Tensor) -> NDArray[np.floating]:
+        """What the LayerNorm is handed of the first token of each text, without its position: (m, D)."""
         seen = Arrival(self._window, self._layer, positional=torch.zeros(1), norm=0)
         self._window.run(texts, seen)
-        return _centred(seen.norm_inputs[0].reshape(*texts.shape, -1)[:, 0]).numpy()
+        rows = seen.norm_inputs[0].reshape(*texts.shape, -1)[:, 0].cpu()
+        return (rows.float() if rows.dtype.itemsize < 4 else rows).numpy()
 
 
 class TwiceNormed(Normed):
@@ -273,7 +276,7 @@ class TwiceNormed(Normed):
     def __init__(self, window: Window, layer: int, size: int, tables: Tables):
         super().__init__(window, layer, size, tables)
         self._second = _Norm(window, layer, 1)
-        between = self._norm.linear["norm"][0].double().numpy()
+        between = self._norm.linear["norm"][0].numpy()
         self._between = between - between.mean(axis=0)
         self._bias = _centred(torch.from_numpy(self._norm.offset["norm"]))[0].numpy()
 
@@ -299,7 +302,10 @@ class TwiceNormed(Normed):
 
     def _handed_on(self, words: NDArray[np.float32]) -> NDArray[np.float32]:
         """``w_v`` of some words: float32 (m, D)."""
-        return words @ self._between.T.astype(np.float32)
+        handed_on = np.empty((len(words), len(self._between)), np.float32)
+        for batch, out in _batches(words, handed_on):
+            out[:] = batch.astype(np.float64) @ self._between.T
+        return handed_on
 
     def _at(
         self,
@@ -315,7 +321,7 @@ class TwiceNormed(Normed):
         s = np.sqrt((exact.squares(x) + 2 * x @ p + p @ p) / len(p) + self._norm.epsilon)
         square = (exact.squares(w) + 2 * w @ w_p + w_p @ w_p) / s**2 + 2 * (w @ q + w_p @ q) / s + q @ q
         second = np.sqrt(square / len(q) + self._second.epsilon)
-        linear = self._second.linear[space].double().numpy()
+        linear = self._second.linear[space].numpy()
         sums = (rows + (linear @ w_p)[:, None]) / s[:, None] + (linear @ q)[:, None]
         return sums / second[:, None] + self._second.offset[space][:, None]
 
@@ -327,7 +333,7 @@ class _Norm:
     ----------
     width : int
         D.
-    linear : dict of float32 tensors (heads, features, D)
+    linear : dict of float64 tensors (heads, features, D)
         ``W diag(γ)`` of each space, and of what the next LayerNorm is handed (``norm``), if there is one.
     offset : dict of float64 arrays (heads, features)
         ``W β + b`` of each space.
@@ -345,13 +351,12 @@ class _Norm:
         beta = torch.zeros(width) if norm.bias is None else norm.bias.detach().cpu()
         self.linear: dict[Arriving | Literal["norm"], Tensor] = {}
         self.offset: dict[Arriving | Literal["norm"], NDArray[np.float64]] = {}
-        self._double: dict[Arriving, NDArray[np.float64]] = {}  # the same, turned: asked for by every block
         handed: dict[Arriving | Literal["norm"], Tensor] = dict(seen.vectors.items())
         if len(seen.norm_inputs) > number + 1:
             handed["norm"] = seen.norm_inputs[number + 1][:, None]
         for space, vectors in handed.items():
             matrix, offset = read_linear(vectors[:, :, 0])  # (heads, features, D), (heads, features)
-            self.linear[space] = (matrix * gamma.double()).float()
+            self.linear[space] = matrix * gamma.double()
             self.offset[space] = (matrix @ beta.double() + offset).numpy()
 
     def project(self, space: Arriving, words: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -359,16 +364,15 @@ class _Norm:
         heads, features, _ = self.linear[space].shape
         rows = np.empty((heads, len(words), features), np.float32)
         turned = self.linear[space].reshape(-1, self.width).T
-        # All heads in one product, which is faster; a batch at a time, so that it is laid out anew in the cache.
+        # All heads in one product, which is faster; a batch at a time, so that it is laid out anew in the cache. In
+        # float64: the sum over the channels would else be most of what an encoding is off by.
         for batch, out in _batches(words, rows.swapaxes(0, 1)):
-            out[:] = torch.mm(torch.from_numpy(batch), turned).reshape(-1, heads, features).numpy()
+            out[:] = torch.mm(torch.from_numpy(batch).double(), turned).reshape(-1, heads, features).numpy()
         return rows
 
     def shift(self, space: Arriving, places: NDArray[np.float64]) -> NDArray[np.float64]:
         """The same of positional terms (P, D): float64 (heads, P, features)."""
-        if space not in self._double:
-            self._double[space] = self.linear[space].double().numpy().swapaxes(1, 2)
-        return np.matmul(places, self._double[space])
+        return np.matmul(places, self.linear[space].numpy().swapaxes(1, 2))
 
 
 def candidates(window: Window, layer: int, size: int, tables: Tables) -> list[Path]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import attnxr
-from benchmarks import analysis
+from benchmarks import analysis, exactness
 from benchmarks.parts import answers, measure, shapes
 from benchmarks.parts.products import Products
 from benchmarks.parts.report import Report
@@ -69,6 +69,25 @@ def test_one_answer_that_is_wrong_leaves_the_others_right(asked: Any) -> None:
     faults = answers.judge(vocabulary, encodings, given)
     assert faults[OURS] == ""
     assert faults["other", "euclidean"].startswith("position 4, head 0")
+
+
+def test_lists_that_are_off_are_counted_and_measured(asked: Any) -> None:
+    vocabulary, encodings, near = asked
+    near = near.isel(head=1, position=2, rank=slice(exactness.K))
+    words = vocabulary(2)
+    queries, rows = encodings["encoding"].values[:, 1, 2], words[1 * len(words) // encodings.sizes["head"]]
+    true, size = exactness.distances("euclidean", queries, rows)
+    right, wrong = exactness.Against(), exactness.Against()
+    right.add(near, true, size, int(near.token_id))
+    assert (right.lists, right.other_ids, right.other_ranks) == (2, 0, 0)
+    assert right.distance < 1e-6
+    off = near.copy(deep=True)
+    off.neighbor_id[0, :2] = off.neighbor_id[0, 1::-1].values
+    off.distance[1] *= 1 + 1e-3
+    off.own_rank[1] += 3
+    wrong.add(off, true, size, int(near.token_id))
+    assert (wrong.lists, wrong.other_ids, wrong.other_ranks, wrong.rank) == (2, 1, 1, 3)
+    assert wrong.distance > 1e-5
 
 
 @pytest.mark.parametrize("kv_heads", [None, 2])

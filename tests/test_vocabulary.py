@@ -44,6 +44,14 @@ def test_a_head_that_attends_only_to_itself_finds_its_own_token(tiny: Case) -> N
     assert (near.own_distance.values <= 1e-5 * np.linalg.norm(enc["encoding"][0].values, axis=-1)).all()
 
 
+@pytest.mark.parametrize("vector", HEAD_VECTORS)
+def test_encodings_are_exact_to_few_units_of_float32(case: Case, vector: Any) -> None:
+    """The sum over the channels is taken in float64, so that what is stored is off by its rounding and no more."""
+    one = case.enc.isel(layer=[0], position=[1])
+    found = case.model.vocabulary_encodings(one, list(range(case.model.vocab_size)), of=vector, space=vector)
+    assert oracles.relative_error(found.vocabulary_encoding.values[0, :, 0], case.vocabulary(vector, 1)) < 5e-7
+
+
 def test_without_the_positional_term_all_positions_see_one_vocabulary(tiny: Case) -> None:
     """The same head encoding put at every position gets the same neighbours there."""
     same = tiny.enc.copy(deep=True)
