@@ -124,7 +124,7 @@ def open_page(browser: Any) -> Iterator[Callable[[str], Any]]:
     yield open_page
     for context in contexts:
         context.close()
-    assert troubles == []
+    assert troubles == [], troubles
 
 
 @pytest.fixture

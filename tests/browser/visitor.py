@@ -15,6 +15,7 @@ from attnxr.tokens import label
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
+    "--enable-unsafe-swiftshader",  # newer Playwrights say so themselves; without it a warning is on the console
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
