@@ -229,8 +229,8 @@ class Model:
         Raises
         ------
         InputError
-            If the text is empty, the ids or types are out of range, ids end in padding that no mask masks, a special
-            token would stand twice at the beginning, or a name in `include` is unknown.
+            If the text is empty, the ids or types are out of range, ids end in padding that no mask masks, or a name in
+            `include` is unknown.
         TextTooLongError
             If the text has more tokens than `max_tokens` and `truncate` is False.
         UnsupportedModelError

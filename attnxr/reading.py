@@ -127,8 +127,7 @@ class Reader:
         Raises
         ------
         InputError
-            If a text is empty, blank, or no text, or the tokenizer takes no pairs, or the first special token would
-            come twice.
+            If a text is empty, blank, or no text, or the tokenizer takes no pairs.
         TextTooLongError
             If it has more tokens than the model takes and is not to be cut.
         """
@@ -144,8 +143,6 @@ class Reader:
             )
         types = [int(i) for i in found.get("token_type_ids", ())]
         sentence_of = found.sequence_ids(0) if fast else []
-        if how.add_special_tokens:
-            _check_first(tokenizer, sentences[0], ids, sentence_of)
         if fast:
             spans = _spans_of(sentences, found["offset_mapping"], sentence_of)
             words = words_of(found.word_ids(0), sentence_of)
@@ -281,19 +278,6 @@ def _checked(text: object) -> str:
 
 def _is_chat(text: Any) -> bool:
     return isinstance(text, list | tuple) and len(text) > 0 and all(isinstance(each, Mapping) for each in text)
-
-
-def _check_first(tokenizer: Any, text: str, ids: list[int], sentence_of: list[int | None]) -> None:
-    """Refuse a text that begins with the special token that the tokenizer puts before it, as chat templates do."""
-    names = ("bos_token", "cls_token")
-    first = [name for name in names if getattr(tokenizer, f"{name}_id", None) == ids[0]]
-    added = not sentence_of or sentence_of[0] is None
-    if added and first and ids[1:2] == ids[:1] and text.lstrip().startswith(getattr(tokenizer, first[0])):
-        raise InputError(
-            f"The text begins with {getattr(tokenizer, first[0])!r}, which the tokenizer puts before every text, so "
-            "that the model would see it twice. Expected a text without it; or, where a chat template wrote it, "
-            "add_special_tokens=False."
-        )
 
 
 def _spans_of(
