@@ -65,10 +65,10 @@ def given_again(token_ids: Sequence[int], types: Sequence[int]) -> dict[str, Seq
     return given | {"token_type_ids": types} if types else given
 
 
-def padding_of(speaker: Any) -> Padding:
-    """Of a tokenizer or a configuration."""
-    pad = getattr(speaker, "pad_token_id", None)
-    others = [getattr(speaker, f"{name}_token_id", None) for name in ("bos", "eos", "cls", "sep", "unk")]
+def padding_of(tokenizer: Any) -> Padding:
+    """By a tokenizer; without one, ids are what the caller says they are."""
+    pad = getattr(tokenizer, "pad_token_id", None)
+    others = [getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "cls", "sep", "unk")]
     return Padding(pad, pad in others)
 
 

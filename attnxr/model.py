@@ -14,12 +14,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from attnxr import capture, checks, entries, inputs, schema
-from attnxr.errors import InputError, choice
+from attnxr.errors import InputError, choice, whole_number
 from attnxr.interface import on_cpu
 from attnxr.lazy import lazy_variable
 from attnxr.loading import Weights, load
 from attnxr.moments import Moment, moment
-from attnxr.question import Of, Options, Question, Space, VocabLayer, whole_number
+from attnxr.question import Of, Options, Question, Space, VocabLayer
 from attnxr.reading import Messages, Reader, Reading
 from attnxr.search import Metric, Nearest, Progress
 from attnxr.snapshot import Snapshot, take
@@ -250,7 +250,7 @@ class Model:
                     "pair, add_special_tokens or add_generation_prompt was given with token ids; expected it with a "
                     "text, which they say how to read. Leave it out."
                 )
-            padding = inputs.padding_of(seen.window.config if self._tokenizer is None else self._tokenizer)
+            padding = inputs.padding_of(self._tokenizer)
             given_ids: Any = text if token_ids is None else token_ids
             read_as, tokens = "", inputs.read(given_ids, seen.window, truncate, padding)
         elif self._reader is None:

@@ -32,15 +32,6 @@ STREAM_VECTORS: tuple[Of, ...] = ("contribution", "residual", "hidden")
 STREAM_SPACES: tuple[Space, ...] = ("embedding", "unembedding")
 
 
-def whole_number(option: str, value: object, least: int, most: int | None = None) -> int:
-    """Check one option that is a number; raises InputError with the numbers that are allowed."""
-    is_number = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not is_number or not least <= value <= (value if most is None else most):  # type: ignore[operator]
-        allowed = f"{least} or more" if most is None else f"{least} to {most}"
-        raise InputError(f"{option}={value!r} was given; expected a whole number, {allowed}.")
-    return int(value)  # type: ignore[call-overload]
-
-
 @dataclass(frozen=True, eq=False)
 class Options:
     """What is asked of the vectors: see `Model.neighbors` for each."""

@@ -159,24 +159,15 @@ TRAJECTORIES: dict[str, Spec] = {
 CONSECUTIVE_OVERLAP: dict[str, Spec] = {
     "overlap": Spec(_head(), "float64", "share of the nearest tokens that were among those one layer before"),
     "previous_layer": Spec(("layer",), "int64", "the layer before, of those that are there"),
-    "baseline": Spec(_head(), "float64", "share of them among those that other texts have one layer before"),
 }
 LAYER_OVERLAP: dict[str, Spec] = {
     "overlap": Spec(
         ("layer", "other_layer", "head", "position"), "float64", "share of the nearest tokens that two layers have both"
     ),
-    "baseline": Spec(
-        ("layer", "other_layer", "head", "position"),
-        "float64",
-        "share of them that other texts have in the other layer",
-    ),
 }
 HEAD_OVERLAP: dict[str, Spec] = {
     "overlap": Spec(
         ("layer", "head", "other_head", "position"), "float64", "share of the nearest tokens that two heads have both"
-    ),
-    "baseline": Spec(
-        ("layer", "head", "other_head", "position"), "float64", "share of them that other texts have in the other head"
     ),
 }
 ORIGINS: dict[str, Spec] = {

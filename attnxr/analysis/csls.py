@@ -9,8 +9,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from attnxr.blocks import in_threads
+from attnxr.errors import whole_number
 from attnxr.model import Model
-from attnxr.question import Of, Space, VocabLayer, whole_number, with_all_dims
+from attnxr.question import Of, Space, VocabLayer, with_all_dims
 from attnxr.schema import NEIGHBORS, describe, without_heads
 
 _BYTES = 1 << 28  # what the distances that are at hand at once may take

@@ -9,8 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from attnxr import schema
-from attnxr.errors import InputError
-from attnxr.question import whole_number
+from attnxr.errors import InputError, whole_number
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy.stats import skew
 
 from attnxr.analysis.csls import csls_neighbors
-from attnxr.errors import InputError
+from attnxr.errors import InputError, whole_number
 from attnxr.model import Model
-from attnxr.question import Of, Space, VocabLayer, whole_number
+from attnxr.question import Of, Space, VocabLayer
 from attnxr.schema import HUBNESS, NEIGHBORS, REMEDIES, check_tokens, describe, only_dims, validate
 
 

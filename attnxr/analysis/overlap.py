@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from attnxr.analysis.given import Given, attribute, count, neighbors
 from attnxr.errors import InputError, choice
-from attnxr.schema import CONSECUTIVE_OVERLAP, HEAD_OVERLAP, LAYER_OVERLAP, describe
+from attnxr.schema import CONSECUTIVE_OVERLAP, HEAD_OVERLAP, LAYER_OVERLAP, Spec, describe
 
 Between = Literal["consecutive", "layers", "heads"]
 
@@ -90,6 +90,8 @@ def overlap(
         size = int(attribute(near, "vocab_size"))
         shares = [_unrelated(ids[here], others[there], size) for here, there in pairs]
         result["baseline"] = dims, np.stack(shares, axis=stacked) if stacked else shares[0]
+        meaning = "share of them that other texts have in the layer or head it is compared with"
+        specs = specs | {"baseline": Spec(specs["overlap"].dims, "float64", meaning)}
     dropped = [dim for dim in given.dropped if dim != "layer" or between == "heads"]
     return describe(result, given.described(specs)).isel(dict.fromkeys(dropped, 0))
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from attnxr.analysis import nulls
 from attnxr.analysis.significance import significance
-from attnxr.errors import InputError
+from attnxr.errors import InputError, whole_number
 from attnxr.model import Model
-from attnxr.question import VocabLayer, whole_number, with_all_dims
+from attnxr.question import VocabLayer, with_all_dims
 from attnxr.schema import POWER, describe
 from attnxr.search import Metric, Progress
 

@@ -4,9 +4,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from attnxr.errors import InputError
+from attnxr.errors import InputError, whole_number
 from attnxr.model import Model
-from attnxr.question import Of, Space, VocabLayer, whole_number, with_all_dims
+from attnxr.question import Of, Space, VocabLayer, with_all_dims
 from attnxr.schema import ROGUE, describe, without_heads
 
 PAIRS = ("vectors", "vector and entry", "entries")

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
 from attnxr.analysis import nulls
-from attnxr.errors import InputError, choice
+from attnxr.errors import InputError, choice, whole_number
 from attnxr.model import Model
-from attnxr.question import Of, Space, VocabLayer, whole_number, with_all_dims
+from attnxr.question import Of, Space, VocabLayer, with_all_dims
 from attnxr.schema import SIGNIFICANCE, describe, without_heads
 from attnxr.search import Metric, Progress
 
