@@ -23,7 +23,7 @@ encodings = model.encode(SENTENCE)
 with sync_playwright() as playwright:
     browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
-    page.set_default_timeout(120_000)
+    page.set_default_timeout(300_000)
     page.goto(sys.argv[1])
     visitor = Visitor(page)
     visitor.wait()

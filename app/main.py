@@ -1,11 +1,7 @@
-"""What ``panel serve app`` runs once for every visitor."""
+"""What ``panel serve app`` runs once for every visitor: the page that ``attnxr serve`` shows too."""
 
 import sys
-from pathlib import Path
 
-import panel as pn
-from page import Session
-from served import offered
+from attnxr.dashboard.served.page import open_page
 
-pn.extension(raw_css=[Path(__file__).with_name("page.css").read_text(encoding="utf-8")])
-Session(offered(sys.argv[1:])).page.servable()
+open_page(sys.argv[1:]).servable()

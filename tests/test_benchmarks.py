@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import attnxr
-from benchmarks import analysis, exactness
+from benchmarks import analysis, corpus, exactness
 from benchmarks.parts import answers, measure, shapes
 from benchmarks.parts.products import Products
 from benchmarks.parts.report import Report
+from tests.support import models
 
 SHAPE = shapes.Shape(layers=2, heads=4, head_size=8, vocabulary=300, tokens=5)
 OURS = ("attnxr", "euclidean")
@@ -75,7 +76,7 @@ def test_lists_that_are_off_are_counted_and_measured(asked: Any) -> None:
     vocabulary, encodings, near = asked
     near = near.isel(head=1, position=2, rank=slice(exactness.K))
     words = vocabulary(2)
-    queries, rows = encodings["encoding"].values[:, 1, 2], words[1 * len(words) // encodings.sizes["head"]]
+    queries, rows = encodings["head_encoding"].values[:, 1, 2], words[1 * len(words) // encodings.sizes["head"]]
     true, size = exactness.distances("euclidean", queries, rows)
     right, wrong = exactness.Against(), exactness.Against()
     right.add(near, true, size, int(near.token_id))
@@ -127,3 +128,13 @@ def test_the_benchmarks_of_the_analyses_run(suite: type) -> None:
     ready.setup()
     for name in timed:
         getattr(ready, name)()
+
+
+def test_the_floor_of_a_corpus_is_all_of_its_tokens() -> None:
+    model = attnxr.Model(models.tiny_bert(), models.wordpiece_tokenizer())
+    given = models.CORPUS[:10]
+    floor = corpus.Floor(model, given, products=True)
+    expected = [model.encode(text, truncate=True).token_id.values.tolist() for text in given]
+    assert sorted(row for batch in floor.batches for row in batch.tolist()) == sorted(expected)
+    floor()
+    assert corpus.sizes(model, given[:2]).tables[0].rows

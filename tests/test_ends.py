@@ -14,7 +14,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 import attnxr
-from attnxr.dashboard.components import Heading
+from attnxr.dashboard.parts import Heading
 
 README = Path(__file__).parent.parent / "README.md"
 

@@ -1,4 +1,4 @@
-"""Every family of transformers that goes through the attention interface is looked into, and every number is right."""
+"""Every family in the table is looked into, through whichever door, and every number is right."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import pytest
 import torch
 
 import attnxr
-from tests import oracles
-from tests.cases import HEAD_VECTORS, Case
-from tests.families import FAMILIES
-from tests.witness import Witness
+from attnxr.options import VARIABLE
+from tests.support import oracles
+from tests.support.cases import HEAD_VECTORS, INCLUDED, Case
+from tests.support.families import FAMILIES
+from tests.support.witness import Witness
 
 TEXT = [11, 40, 23, 40, 57, 8, 33, 62]
 # Turned by position, and only then normed or scaled: what is at one position is not what is at another, turned.
@@ -36,7 +37,7 @@ def look(name: str) -> Subject:
     witness = Witness(FAMILIES[name])
     hf_model = FAMILIES[name].build()
     model = attnxr.Model(hf_model)
-    include = [*HEAD_VECTORS, "residual", "hidden"]
+    include = [*INCLUDED, "residual", "hidden"]
     return Subject(witness, hf_model, model, model.encode(token_ids=TEXT, include=include), witness.trace([TEXT]))
 
 
@@ -46,8 +47,11 @@ def captured_is_what_the_model_computes(subject: Subject) -> None:
         if name == "attention":
             np.testing.assert_allclose(subject.enc[name], true[..., : len(TEXT)], atol=1e-5)
         else:
-            assert oracles.relative_error(subject.enc[name].values, true) <= 1e-5, name
-    assert oracles.relative_error(subject.enc["encoding"].values, subject.witness.encoding(subject.trace)[:, 0]) <= 1e-5
+            assert oracles.relative_error(subject.enc[VARIABLE[name]].values, true) <= 1e-5, name
+    assert (
+        oracles.relative_error(subject.enc["head_encoding"].values, subject.witness.encoding(subject.trace)[:, 0])
+        <= 1e-5
+    )
 
 
 def heads_rebuild_the_output_of_the_attention(subject: Subject) -> None:
@@ -60,7 +64,7 @@ def heads_rebuild_the_output_of_the_attention(subject: Subject) -> None:
         subject.hf_model(torch.tensor([TEXT]), attention_mask=torch.ones(1, len(TEXT), dtype=torch.int64))
     for hook in hooks:
         hook.remove()
-    heads = oracles.concatenate_heads(subject.enc["encoding"].values)
+    heads = oracles.concatenate_heads(subject.enc["head_encoding"].values)
     for module, own, concatenated in zip(subject.witness.projections(subject.hf_model), written, heads, strict=True):
         with torch.no_grad():
             rebuilt = module(torch.from_numpy(concatenated)[None])[0]
@@ -76,7 +80,9 @@ def the_model_is_as_it_was(subject: Subject) -> None:
 
 def the_path_is_the_cheapest(subject: Subject) -> None:
     verification = subject.model.verification
-    cheapest = {"learned": "factored", "rotary": "shared", "computed": "reference"}[subject.witness.family.positions]
+    cheapest = {"learned": "factored", "rotary": "shared", "relative": "shared", "computed": "reference"}[
+        subject.witness.family.positions
+    ]
     for space in ("value", "key", "query", "embedding"):
         expected = "reference" if space in NOT_ONLY_TURNED.get(subject.witness.family.model_type, ()) else cheapest
         assert verification.paths[space] == expected, space
@@ -87,7 +93,7 @@ def check(subject: Subject, near: Any, metric: str, of: str, space: str, layers:
     """Fail unless neighbours and own ranks are those of the brute force; `layers` have the vocabulary of the first."""
     for position in range(len(TEXT)):
         vocabulary = subject.witness.vocabulary(space, TEXT, position, layers[0])
-        queries = subject.enc[of].isel(position=position, layer=layers).values
+        queries = subject.enc[VARIABLE[of]].isel(position=position, layer=layers).values
         if of in ("residual", "hidden"):
             queries = queries[:, None]
             near_here = near.isel(layer=layers).expand_dims("head", 1)
@@ -100,29 +106,29 @@ def check(subject: Subject, near: Any, metric: str, of: str, space: str, layers:
 def neighbours_are_those_of_the_brute_force(subject: Subject) -> None:
     layers = list(range(subject.model.n_layers))
     own_size = subject.trace["key"].shape[-1] == subject.trace["value"].shape[-1]
-    near = subject.model.neighbors(subject.enc, 5, "euclidean")
+    near = subject.model.neighbors(subject.enc, k=5, metric="euclidean")
     check(subject, near, "euclidean", "encoding", "value", layers)
     for of in HEAD_VECTORS:
-        near = subject.model.neighbors(subject.enc, 5, "euclidean", of=of, space=of)
+        near = subject.model.neighbors(subject.enc, k=5, metric="euclidean", of=of, space=of)
         check(subject, near, "euclidean", of, of, layers)
         first = near.isel(layer=0)
         assert (first.own_rank == 1).all()
-        sizes = np.linalg.norm(subject.enc[of].isel(layer=0).values, axis=-1)
+        sizes = np.linalg.norm(subject.enc[VARIABLE[of]].isel(layer=0).values, axis=-1)
         assert (first.own_distance.values <= 1e-5 * sizes).all()
     if own_size:
-        near = subject.model.neighbors(subject.enc, 5, "cosine", space="key")
+        near = subject.model.neighbors(subject.enc, k=5, metric="cosine", space="key")
         check(subject, near, "cosine", "encoding", "key", layers)
 
 
 def so_they_are_in_a_layers_own_space(subject: Subject) -> None:
     for of, space in (("encoding", "value"), ("key", "key")):
-        near = subject.model.neighbors(subject.enc, 5, "euclidean", of=of, space=space, vocab_layer="same")
+        near = subject.model.neighbors(subject.enc, k=5, metric="euclidean", of=of, space=space, vocab_layer="same")
         for layer in range(subject.model.n_layers):
             check(subject, near, "euclidean", of, space, [layer])
 
 
 def so_they_are_in_the_stream(subject: Subject) -> None:
-    near = subject.model.neighbors(subject.enc, 5, "cosine", of="hidden", space="embedding")
+    near = subject.model.neighbors(subject.enc, k=5, metric="cosine", of="hidden", space="embedding")
     check(subject, near, "cosine", "hidden", "embedding", list(range(subject.model.n_layers)))
 
 
@@ -158,6 +164,7 @@ CHECKS = [
 ]
 
 
+@pytest.mark.sweep("family")
 @pytest.mark.parametrize("holds", CHECKS, ids=lambda holds: holds.__name__)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_is_looked_into(family: str, holds: Callable[[Subject], None]) -> None:

@@ -16,8 +16,8 @@ from torch import nn
 import attnxr
 from attnxr.analysis.given import neighbors
 from attnxr.errors import InputError, UnsupportedModelError
-from tests import models
-from tests.cases import Case
+from tests.support import models
+from tests.support.cases import Case
 
 TEXTS = ("Time flies like an arrow.", "Fruit flies like a banana.")
 
@@ -44,6 +44,11 @@ def test_true_is_no_number(texts: tuple[attnxr.Model, xr.Dataset, xr.Dataset]) -
         lambda: attnxr.significance(model, enc, draws=True),
         lambda: attnxr.significance(model, enc, k=True),
         lambda: attnxr.csls_neighbors(model, enc, k=True),
+        lambda: attnxr.decompose(model, enc, n=True),
+        lambda: attnxr.decompose(model, enc, draws=True),
+        lambda: attnxr.effects(model, enc, k=True),
+        lambda: attnxr.effects(model, enc, draws=True),
+        lambda: attnxr.random_repeats(model, n=True),
     ]
     for use in uses:
         with pytest.raises(InputError, match="True"):
@@ -65,14 +70,19 @@ def test_datasets_that_were_joined_are_refused(texts: tuple[attnxr.Model, xr.Dat
         lambda: attnxr.origins(near),
         lambda: attnxr.overlap(near),
         lambda: attnxr.trajectories(near),
-        lambda: attnxr.compare(near, near),
+        lambda: attnxr.comparison(near, near),
         lambda: attnxr.hubness(near),
         lambda: attnxr.csls_neighbors(model, encodings),
         lambda: attnxr.significance(model, encodings),
+        lambda: attnxr.decompose(model, encodings),
+        lambda: attnxr.attribute(model, encodings),
+        lambda: attnxr.promoted(model, encodings),
         lambda: attnxr.sequence_distances(encodings),
         lambda: attnxr.sequence_neighbors(encodings),
         lambda: model.neighbors(encodings),
         lambda: model.distances(encodings),
+        lambda: model.replace(encodings, encodings.head_encoding[:, :, 0]),
+        lambda: attnxr.effects(model, encodings),
     ]
     for use in uses:
         with pytest.raises(InputError, match="joined"):
@@ -122,11 +132,11 @@ def test_the_callers_autocast_changes_no_number(roberta: Case, dtype: torch.dtyp
     with torch.autocast("cpu", dtype):
         model = attnxr.Model(roberta.hf_model)
         enc = model.encode(token_ids=roberta.token_ids, include=["hidden"])
-        near = model.neighbors(enc, 5)
+        near = model.neighbors(enc, k=5)
         checks = model.verify()
         assert torch.is_autocast_enabled("cpu")
-    np.testing.assert_array_equal(enc["encoding"].values, roberta.enc["encoding"].values)
-    expected = roberta.model.neighbors(roberta.enc, 5)
+    np.testing.assert_array_equal(enc["head_encoding"].values, roberta.enc["head_encoding"].values)
+    expected = roberta.model.neighbors(roberta.enc, k=5)
     for name in ("neighbor_id", "distance", "own_rank", "own_distance"):
         np.testing.assert_array_equal(near[name].values, expected[name].values)
     assert checks.attrs["passed"] == 1
@@ -138,9 +148,9 @@ def test_a_copy_is_a_model_of_its_own(copied: Any, texts: tuple[attnxr.Model, xr
     twin = copied(model)
     assert (twin.name, twin.fingerprint) == (model.name, model.fingerprint)
     xr.testing.assert_identical(twin.encode(TEXTS[0]), enc)
-    xr.testing.assert_identical(twin.neighbors(enc, 3), model.neighbors(enc, 3))
+    xr.testing.assert_identical(twin.neighbors(enc, k=3), model.neighbors(enc, k=3))
     with torch.no_grad():
-        twin._hf_model.get_input_embeddings().weight.mul_(2)
+        twin.hf_model.get_input_embeddings().weight.mul_(2)
     assert twin.fingerprint != model.fingerprint
 
 

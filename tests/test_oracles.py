@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests import models, oracles
+from tests.support import models, oracles
 
 TEXT_WITH_PADDING = [0, 57, 301, 1, 300, 1, 57, 2]
 

@@ -1,5 +1,6 @@
 """environment.yml, pyproject.toml and constraints.txt say the same, and the README's commands use them."""
 
+import pkgutil
 import re
 import tomllib
 from pathlib import Path
@@ -9,7 +10,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tests import supported
+from attnxr.cli import main
+from attnxr.loading.tested import FILE, read_families
+from tests.support import supported
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -58,9 +61,16 @@ def test_the_readme_prints_two_commands_and_both_use_the_tested_versions() -> No
     assert len(commands) == 2
     run, test = commands
     assert run.endswith("&& panel serve app")
-    assert test.endswith("&& pytest")
+    assert test.endswith("&& pytest -n 2")
 
 
-def test_the_readmes_table_of_families_is_what_is_tested() -> None:
-    written = supported.README.read_text().split(supported.START)[1].split(supported.END)[0]
-    assert written.strip() == supported.table().strip(), "run python -m tests.supported"
+def test_the_command_is_there() -> None:
+    assert PROJECT["scripts"] == {"attnxr": "attnxr.cli:main"}
+    assert pkgutil.resolve_name(PROJECT["scripts"]["attnxr"]) is main
+
+
+def test_the_families_that_the_package_tells_are_those_that_are_tested() -> None:
+    found = supported.looked_into()
+    advice = "run python -m tests.support.supported"
+    assert read_families() == found, advice
+    assert FILE.read_text(encoding="utf-8") == supported.as_csv(found), advice

@@ -14,7 +14,7 @@ import xarray as xr
 import attnxr
 from attnxr import schema
 from attnxr.errors import InputError
-from tests.cases import HEAD_VECTORS, STREAM_VECTORS, Case
+from tests.support.cases import INCLUDED, STREAM_VECTORS, Case
 
 HEAD = ("layer", "head", "position")
 RANKED = (*HEAD, "rank")
@@ -30,11 +30,11 @@ TOKEN_COORDS = {
 }
 TABLES: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
     "encode": {
-        "encoding": ((*HEAD, "feature"), "float32"),
+        "head_encoding": ((*HEAD, "feature"), "float32"),
         "attention": ((*HEAD, "key_position"), "float32"),
-        "query": ((*HEAD, "feature"), "float32"),
-        "key": (("layer", "kv_head", "position", "feature"), "float32"),
-        "value": (("layer", "kv_head", "position", "feature"), "float32"),
+        "query_vector": ((*HEAD, "feature"), "float32"),
+        "key_vector": (("layer", "kv_head", "position", "feature"), "float32"),
+        "value_vector": (("layer", "kv_head", "position", "feature"), "float32"),
         "residual": (("layer", "position", "channel"), "float32"),
         "hidden": (("layer", "position", "channel"), "float32"),
     },
@@ -140,7 +140,7 @@ def test_round_trip(tiny: Case, tmp_path: Path, round_trip: Any, name: str) -> N
 @every_format
 def test_reloaded_encodings_give_the_same_answers(tiny: Case, tmp_path: Path, round_trip: Any) -> None:
     reloaded = round_trip(tiny.enc, tmp_path)
-    xr.testing.assert_identical(tiny.model.neighbors(reloaded, 5), tiny.model.neighbors(tiny.enc, 5))
+    xr.testing.assert_identical(tiny.model.neighbors(reloaded, k=5), tiny.model.neighbors(tiny.enc, k=5))
     xr.testing.assert_identical(
         tiny.model.distances(reloaded).isel(layer=[0]).load(),
         tiny.model.distances(tiny.enc).isel(layer=[0]).load(),
@@ -152,7 +152,7 @@ def test_reloaded_encodings_give_the_same_answers(tiny: Case, tmp_path: Path, ro
 def test_reloaded_encodings_give_the_same_answers_lazily(tiny: Case, tmp_path: Path, round_trip: Any) -> None:
     """Straight from the file, in dask chunks, as a corpus would be."""
     lazy = round_trip(tiny.enc, tmp_path).chunk(layer=1)
-    xr.testing.assert_identical(tiny.model.neighbors(lazy, 5), tiny.model.neighbors(tiny.enc, 5))
+    xr.testing.assert_identical(tiny.model.neighbors(lazy, k=5), tiny.model.neighbors(tiny.enc, k=5))
 
 
 @every_format
@@ -165,7 +165,7 @@ def test_every_token_of_the_vocabulary_survives(tiny: Case, tmp_path: Path, roun
 
 @every_format
 def test_several_texts_and_slices_survive(tiny: Case, tmp_path: Path, round_trip: Any) -> None:
-    together = tiny.model.encode([tiny.text, "A dog!"], include=HEAD_VECTORS)
+    together = tiny.model.encode([tiny.text, "A dog!"], include=INCLUDED)
     part = together.isel(layer=[2], position=[-1, 3])
     xr.testing.assert_identical(round_trip(part, tmp_path), part)
 
@@ -196,16 +196,16 @@ def test_reading_and_writing_warns_of_nothing(tiny: Case, tmp_path: Path) -> Non
 
 
 def test_validate_takes_what_encode_returns(case: Case) -> None:
-    required = ("encoding", *HEAD_VECTORS, *STREAM_VECTORS)
+    required = ("head_encoding", *INCLUDED, *STREAM_VECTORS)
     assert schema.validate(case.enc, schema.ENCODINGS, required) is case.enc
 
 
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        (lambda enc: enc.drop_vars("encoding"), "encoding"),
+        (lambda enc: enc.drop_vars("head_encoding"), "encoding"),
         (lambda enc: enc.drop_vars("token_id"), "token_id"),
-        (lambda enc: enc.assign(encoding=enc["encoding"].astype("float64")), "float64"),
+        (lambda enc: enc.assign(head_encoding=enc["head_encoding"].astype("float64")), "float64"),
         (lambda enc: enc.isel(feature=0), "feature"),
         (lambda enc: enc.isel(layer=0).drop_vars("layer"), "layer"),
         (lambda enc: enc.mean("head", keep_attrs=True), "head"),

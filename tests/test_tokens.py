@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from attnxr.tokens import VocabularyTokens, label
-from tests import models
-from tests.cases import Case
+from tests.support import models
+from tests.support.cases import Case
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_mask_typed_as_text_is_the_mask(request: pytest.FixtureRequest, name: 
     enc = case.model.encode(f"Time {typed} like")
     assert token in enc.token.values
     assert token in enc.text.values
-    case.check(case.model.neighbors(enc, 3), enc=enc)
+    case.check(case.model.neighbors(enc, k=3), enc=enc)
 
 
 @pytest.mark.parametrize("added", ["café", "ĀāĂ", "Ġnew", " two words ", "日本"])

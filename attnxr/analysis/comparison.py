@@ -8,18 +8,23 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from attnxr.analysis.given import Given, attention, attribute, count, key_tokens, neighbors
+from attnxr.analysis.corpora import on_corpora
+from attnxr.analysis.given import Given, attention, attribute, key_tokens, neighbors
+from attnxr.checking import fraction, same_labels, whole_number
 from attnxr.errors import InputError
 from attnxr.schema import COMPARISON, describe
+from attnxr.texts import places
 
 _REQUIRED = ("neighbor_id", "neighbor", "own_rank", "own_distance")
 
 
-def compare(
+@on_corpora
+def comparison(
     near_a: xr.Dataset,
     near_b: xr.Dataset,
     encodings_a: xr.Dataset | None = None,
     encodings_b: xr.Dataset | None = None,
+    *,
     n: int | None = None,
     persistence: float = 0.9,
 ) -> xr.Dataset:
@@ -60,8 +65,8 @@ def compare(
         - ``overlap``, the share of common tokens, X_n / n, and ``rbo``, float64 (layer, head, position);
         - with encodings, ``attention_difference`` float32, b − a, to the tokens of a that have a counterpart in b,
           ``other_key_position`` (key_position); and ``attention_distance`` float64 (layer, head, position), the total
-          variation ½ Σ |a − b| over all the tokens of both texts: how much of the attention goes elsewhere, 0 … 1. A
-          token without counterpart has no attention from the other text; what a sink takes counts as one more token.
+          variation ``½ Σ |a − b|`` over all the tokens of both texts: how much of the attention goes elsewhere, 0 … 1.
+          A token without counterpart has no attention from the other text; what a sink takes counts as one more token.
 
         attrs: those of both in which they differ, with the suffixes ``_a`` and ``_b``; ``n``, ``persistence``,
         ``aligned``, and how many positions of each were left out, ``left_out_a`` and ``left_out_b``.
@@ -71,15 +76,25 @@ def compare(
     InputError
         If a Dataset is not what is expected, layers or heads are not the same, no token is in both, or an option is out
         of range.
+
+    Examples
+    --------
+    >>> import attnxr
+    >>> model = attnxr.load_model("minilm")
+    >>> enc = model.encode("Time flies like an arrow.")
+    >>> near = model.neighbors(enc, k=5)
+    >>> other = model.encode("Time flies like a banana.")
+    >>> found = attnxr.comparison(near, model.neighbors(other, k=5))
+    >>> found.other_position.values.tolist()
+    [0, 1, 2, 3, 6, 7]
     """
     a, b = neighbors(near_a, *_REQUIRED, name="near_a"), neighbors(near_b, *_REQUIRED, name="near_b")
     if (encodings_a is None) != (encodings_b is None):
         raise InputError("The encodings of one were given; expected those of both, or neither.")
-    if isinstance(persistence, bool) or not isinstance(persistence, float) or not 0 < persistence < 1:
-        raise InputError(f"persistence={persistence!r} was given; expected a number between 0 and 1, such as 0.9.")
+    persistence = fraction("persistence", persistence, 0.9)
     _check_heads(a, b)
     most = min(a.near.sizes["rank"], b.near.sizes["rank"])
-    n = most if n is None else count("n", n, most, "how many neighbours both have")
+    n = most if n is None else whole_number("n", n, 1, most, "how many neighbours both have")
     rows_a, rows_b = _aligned(a.near, b.near)
     if not len(rows_a):
         raise InputError(
@@ -91,6 +106,8 @@ def compare(
     dims = in_a["own_rank"].dims
     common = _common(*_comparable_ids(in_a, in_b, n))
     result = a.bare().isel(position=rows_a).assign_coords(other_position=("position", in_b["position"].values))
+    if "source" in b.near.coords and not ("source" in result.coords and b.near["source"].equals(result["source"])):
+        result = result.assign_coords(other_source=("other_source_id", b.near["source"].values))
     result["own_rank_difference"] = dims, in_b["own_rank"].values - in_a["own_rank"].values
     if attribute(near_a, "metric", "near_a") == attribute(near_b, "metric", "near_b"):
         result["own_distance_difference"] = dims, in_b["own_distance"].values - in_a["own_distance"].values
@@ -116,13 +133,11 @@ def _check_heads(a: Given, b: Given) -> None:
             f"near_a has the dimensions {tuple(a.near['own_rank'].dims)} and near_b {tuple(b.near['own_rank'].dims)}; "
             "expected the same. Ask both for the same vectors (of=…)."
         )
-    for dim in ("layer", a.head):
-        if dim and not np.array_equal(a.near[dim].values, b.near[dim].values):
-            raise InputError(
-                f"near_a has the {dim}s {a.near[dim].values.tolist()}, near_b {b.near[dim].values.tolist()}; expected "
-                f"the same. Select those to compare, and give them the same labels: near_b.sel({dim}=[…])"
-                f".assign_coords({dim}=near_a.{dim})."
-            )
+    advice = (
+        "Select those to compare, and give them the same labels: "
+        "near_b.sel({dim}=[…]).assign_coords({dim}=near_a.{dim})."
+    )
+    same_labels(a.near, b.near, a.dims[:-1], ("near_a", "near_b"), advice)
 
 
 def _aligned(a: xr.Dataset, b: xr.Dataset) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -144,7 +159,7 @@ def _aligned(a: xr.Dataset, b: xr.Dataset) -> tuple[NDArray[np.intp], NDArray[np
 
 
 def _by_text(near: xr.Dataset) -> dict[int, NDArray[np.intp]]:
-    texts = near["text_id"].values if "text_id" in near.coords else np.zeros(near.sizes["position"], np.int64)
+    texts, _ = places(near)
     return {int(text): np.flatnonzero(texts == text) for text in np.unique(texts)}
 
 
@@ -199,7 +214,7 @@ def _with_attention(result: xr.Dataset, a: tuple[Given, xr.Dataset], b: tuple[Gi
 
 def _attrs(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     """Attrs that are the same, and both values of those that are not."""
-    same = {key: a[key] for key in a if key in b and a[key] == b[key]}
+    same = {key: a[key] for key in a if key in b and np.array_equal(a[key], b[key])}
     of_a = {f"{key}_a": value for key, value in a.items() if key not in same}
     of_b = {f"{key}_b": value for key, value in b.items() if key not in same}
     return same | of_a | of_b

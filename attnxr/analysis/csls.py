@@ -1,25 +1,29 @@
 """Neighbours by cosine with local scaling, which takes from everybody's neighbours what makes them so."""
 
-import json
 from collections.abc import Iterator
 
-import numba
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from attnxr.blocks import in_threads
-from attnxr.errors import whole_number
+from attnxr.analysis.corpora import on_corpora
+from attnxr.checking import whole_number, with_all_dims
 from attnxr.model import Model
-from attnxr.question import Of, Space, VocabLayer, with_all_dims
-from attnxr.schema import NEIGHBORS, describe, without_heads
+from attnxr.options import VARIABLE, Of, Space, VocabLayer
+from attnxr.query.answer import Frame, in_sequence
+from attnxr.search.blocks import in_threads
+from attnxr.search.compiled import compiled
+from attnxr.search.nearest import Nearest
+from attnxr.texts import places, token_ids
 
 _BYTES = 1 << 28  # what the distances that are at hand at once may take
 
 
+@on_corpora
 def csls_neighbors(
     model: Model,
     encodings: xr.Dataset,
+    *,
     k: int = 15,
     local: int = 10,
     of: Of = "encoding",
@@ -67,50 +71,44 @@ def csls_neighbors(
     References
     ----------
     .. [1] Conneau et al., Word Translation Without Parallel Data, ICLR 2018, section 2.3.
+
+    Examples
+    --------
+    >>> import attnxr
+    >>> model = attnxr.load_model("minilm")
+    >>> enc = model.encode("Time flies like an arrow.")
+    >>> near = attnxr.csls_neighbors(model, enc.isel(layer=[0]), k=3)
+    >>> near.neighbor.dims
+    ('layer', 'head', 'position', 'rank')
     """
     options = {"of": of, "space": space, "vocab_layer": vocab_layer, "positional": positional}
     size = model.vocab_size
     k, local = whole_number("k", k, 1, size), whole_number("local", local, 1, size)
-    lazy = model.distances(encodings, "cosine", **options)  # type: ignore[arg-type]
-    whole, dropped = with_all_dims(encodings, "encoding" if of == "contribution" else of)
+    lazy = model.distances(encodings, metric="cosine", **options)  # type: ignore[arg-type]
+    whole, dropped = with_all_dims(encodings, VARIABLE[of])
     if dropped:
-        lazy = model.distances(whole, "cosine", **options)  # type: ignore[arg-type]
+        lazy = model.distances(whole, metric="cosine", **options)  # type: ignore[arg-type]
     distance = lazy["distance"]
     dims = distance.dims[:-1]
     shape = distance.shape[:-1] if len(dims) == 3 else (distance.shape[0], 1, distance.shape[1])
     own = whole["token_id"].values
-    ids, found = np.empty((*shape, k), np.int32), np.empty((*shape, k), np.float32)
-    own_rank, own_distance = np.empty(shape, np.int32), np.empty(shape, np.float32)
+    found = Nearest.empty(shape, k)
 
     def fill(one: tuple[int, int, NDArray[np.float32]]) -> None:
         layer, head, of_head = one
         here = layer, head
-        _of_head(of_head, local, own, ids[here], found[here], own_rank[here], own_distance[here])
+        _of_head(of_head, local, own, *(array[here] for array in found.arrays))
 
     for group in _groups(distance):
         in_threads(fill, group)
-    texts = json.loads(whole.attrs["token_ids"])
-    of_text = whole["text_id"].values if "text_id" in whole.coords else np.zeros(len(own), np.int64)
-    in_sequence = np.stack([np.isin(ids[:, :, p], texts[i]) for p, i in enumerate(of_text)], axis=2)
-    answer = {
-        "neighbor_id": ids,
-        "neighbor": model.vocabulary.token[ids],
-        "neighbor_text": model.vocabulary.text[ids],
-        "distance": found,
-        "in_sequence": in_sequence,
-        "own_rank": own_rank,
-        "own_distance": own_distance,
-    }
-    result = xr.Dataset(
-        {
-            name: ((*dims, "rank")[: len(dims) + array.ndim - 3], array if len(dims) == 3 else array[:, 0])
-            for name, array in answer.items()
-        },
-        coords={**lazy.isel(vocab=0, drop=True).coords, "rank": np.arange(1, k + 1)},
-        attrs={**lazy.attrs, "metric": "csls", "k": k, "local": local},
+    frame = Frame(
+        tuple(map(str, dims)),
+        dict(lazy.isel(vocab=0, drop=True).coords),
+        {**lazy.attrs, "metric": "csls"},
+        [dim for dim in dropped if dim in dims],
     )
-    specs = NEIGHBORS if len(dims) == 3 else without_heads(NEIGHBORS)
-    return describe(result, specs).isel({dim: 0 for dim in dropped if dim in dims})
+    text_of, _ = places(whole)
+    return frame.neighbors(found, model.vocabulary, in_sequence(found.ids, token_ids(whole), text_of), local=local)
 
 
 def _groups(distance: xr.DataArray) -> Iterator[list[tuple[int, int, NDArray[np.float32]]]]:
@@ -133,7 +131,7 @@ def _groups(distance: xr.DataArray) -> Iterator[list[tuple[int, int, NDArray[np.
             ]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _of_head(distance, local, own, ids, far, own_rank, own_distance):
     """From cosine distances (positions, V), all that there is to say of one layer and head."""
     positions, size = distance.shape
@@ -163,7 +161,7 @@ def _of_head(distance, local, own, ids, far, own_rank, own_distance):
         own_rank[p] = 1 + (row < row[own[p]]).sum()
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _keep(smallest, number):
     """Take a number among the smallest, ascending, after its equals; returns its place, or −1 where it has none."""
     at = len(smallest) - 1
@@ -176,7 +174,7 @@ def _keep(smallest, number):
     return at
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _mean_cosine(distances):
     total = 0.0
     for distance in distances:

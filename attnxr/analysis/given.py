@@ -1,6 +1,5 @@
 """What the analyses are given, checked: Datasets of neighbours, with the dimensions that a selection dropped."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from attnxr import schema
-from attnxr.errors import InputError, whole_number
+from attnxr.checking import index_of, restored, tokens
+from attnxr.errors import InputError
+from attnxr.texts import OF_TEXTS, has_many, same_attr, same_many, token_ids
+
+_OF_CORPORA = ("position", "token_id", "is_special")  # and no strings
+GIVE_ALL = "Give all that Model.encode returned."
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,18 @@ class Given:
     head: str | None
     dropped: list[str]
 
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Those of the vectors."""
+        return tuple(dim for dim in ("layer", self.head, "position") if dim)
+
     def described(self, specs: dict[str, schema.Spec]) -> dict[str, schema.Spec]:
         """What the declared variables look like with the heads that are there."""
-        return specs if self.head else schema.without_heads(specs)
+        return schema.only_dims(specs, self.dims)
 
     def bare(self) -> xr.Dataset:
         """No variables: the coordinates of layers, heads and positions, and the attrs."""
-        return self.near.drop_vars([*self.near.data_vars, "rank"], errors="ignore")
+        return self.near.drop_vars([*self.near.data_vars, "rank", *schema.MANY_TEXTS], errors="ignore")
 
 
 def neighbors(near: xr.Dataset, *required: str, name: str = "near") -> Given:
@@ -59,7 +68,7 @@ def neighbors(near: xr.Dataset, *required: str, name: str = "near") -> Given:
         raise InputError(
             f"{name} was given as a {type(near).__name__}; expected the xarray Dataset that Model.neighbors returns."
         )
-    needed = ("layer", *schema.TOKEN_COORDS, *required)
+    needed = ("layer", *(_OF_CORPORA if has_many(near) else schema.TOKEN_COORDS), *required)
     missing = [each for each in needed if each not in near.variables]
     if missing:
         raise InputError(
@@ -70,33 +79,30 @@ def neighbors(near: xr.Dataset, *required: str, name: str = "near") -> Given:
     dims = tuple(dim for dim in ("layer", head, "position") if dim)
     dropped = [dim for dim in dims if dim not in near.dims]
 
-    def whole(each: str, dims: tuple[str, ...]) -> xr.Variable:
-        variable = near.variables[each]
-        if not set(variable.dims) <= set(dims) or set(dims) - set(variable.dims) - set(dropped):
-            return variable  # for the schema to refuse
-        return variable.set_dims({dim: variable.sizes.get(dim, 1) for dim in dims})
-
-    coords = {dim: (dim,) for dim in (*dims, "rank") if dim in near.variables}
-    coords |= {each: ("position",) for each in (*schema.TOKEN_COORDS, *schema.SEVERAL_TEXTS) if each in near.coords}
-    variables = {each: (*dims, "rank") if "rank" in schema.NEIGHBORS[each].dims else dims for each in required}
-    taken = xr.Dataset(
-        {each: whole(each, of) for each, of in variables.items()},
-        {each: whole(each, of) for each, of in coords.items()},
-        near.attrs,
-    )
-    schema.validate(taken, schema.NEIGHBORS if head else schema.without_heads(schema.NEIGHBORS))
-    schema.check_tokens(taken, name)
+    of_vector = {each: (*dims, "rank") if "rank" in schema.NEIGHBORS[each].dims else dims for each in required}
+    coords: dict[str, tuple[str, ...]] = {dim: (dim,) for dim in (*dims, "rank")}
+    coords |= {each: spec.dims for each, spec in (schema.TEXT_COORDS | schema.MANY_TEXTS).items()}
+    taken = restored(near, of_vector, coords)
+    schema.validate(taken, schema.only_dims(schema.NEIGHBORS, dims))
+    tokens(taken, name)
     if 0 in taken.sizes.values():
         raise InputError(
             f"{name} has sizes {dict(taken.sizes)}; expected at least one layer, head and position. Select less "
             "narrowly."
         )
-    if "rank" in taken.dims and not np.array_equal(taken["rank"].values, np.arange(1, taken.sizes["rank"] + 1)):
-        raise InputError(
-            f"{name} has the neighbours of ranks {taken['rank'].values.tolist()!s:.80}; expected 1, 2, … in order. "
-            "Select the nearest: isel(rank=slice(5))."
-        )
+    if "rank" in taken.dims:
+        check_ranks(taken, name)
     return Given(taken, head, dropped)
+
+
+def check_ranks(near: xr.Dataset, name: str) -> None:
+    """Fail unless a Dataset has the neighbours of ranks 1 to some k, in order; raises InputError."""
+    ranks = near["rank"].values
+    if not np.array_equal(ranks, np.arange(1, ranks.size + 1)):
+        raise InputError(
+            f"{name} has the neighbours of ranks {ranks.tolist()!s:.80}; expected 1, 2, … in order. Select the "
+            "nearest: isel(rank=slice(5))."
+        )
 
 
 def attribute(dataset: xr.Dataset, key: str, name: str = "near") -> Any:
@@ -109,23 +115,16 @@ def attribute(dataset: xr.Dataset, key: str, name: str = "near") -> Any:
     return dataset.attrs[key]
 
 
-def count(option: str, value: Any, most: int, why: str, least: int = 1) -> int:
-    """Check a whole number from `least` to `most`; raises InputError, which says `why` there are no more."""
-    number = whole_number(option, value, least)
-    if number > most:
-        raise InputError(f"{option}={number} was given; expected {least} to {most}, {why}.")
-    return number
-
-
 def same_texts(a: xr.Dataset, b: xr.Dataset, names: str) -> None:
     """Fail unless two Datasets are of one model, texts and mask; raises InputError that calls them `names`."""
-    for key in ("fingerprint", "token_ids", "token_type_ids", "causal"):
-        of_a, of_b = a.attrs.get(key), b.attrs.get(key)
-        if of_a != of_b:
+    for key in ("fingerprint", *OF_TEXTS, "causal"):
+        if not same_attr(a, b, key):
             raise InputError(
-                f"{names} differ in attrs[{key!r}]: {of_a!s:.80} and {of_b!s:.80}. Expected both from the same call of "
-                "Model.encode."
+                f"{names} differ in attrs[{key!r}]: {a.attrs.get(key)!s:.80} and {b.attrs.get(key)!s:.80}. Expected "
+                "both from the same call of Model.encode."
             )
+    if not same_many(a, b):
+        raise InputError(f"{names} are of two corpora with other texts. Expected both from one, or of the same texts.")
 
 
 def attention(given: Given, encodings: xr.Dataset, name: str = "encodings") -> NDArray[np.float32]:
@@ -140,7 +139,7 @@ def attention(given: Given, encodings: xr.Dataset, name: str = "encodings") -> N
     InputError
         If the encodings have no attention, or not all that is given, or are of another text.
     """
-    _check_attention(encodings, name)
+    check_attention(encodings, name)
     if given.head != "head":
         raise InputError(
             "The neighbours are those of vectors that do not belong to one head each, to which no attention belongs. "
@@ -153,17 +152,7 @@ def attention(given: Given, encodings: xr.Dataset, name: str = "encodings") -> N
     if missing:
         raise InputError(f"{name} has no coordinate {missing[0]!r}. Expected what Model.encode returns.")
     weights = weights.expand_dims([dim for dim in dims if dim not in weights.dims]).transpose(*dims, "key_position")
-    chosen = {}
-    for dim in dims:
-        asked, there = given.near[dim].values.tolist(), weights[dim].values.tolist()
-        left_out = sorted(set(asked) - set(there))
-        if left_out:
-            raise InputError(
-                f"The neighbours have {dim} {left_out[0]}, and {name} only {there!s:.80}. Give all that Model.encode "
-                "returned."
-            )
-        chosen[dim] = [there.index(label) for label in asked]
-    return weights.isel(chosen).values
+    return weights.isel({dim: index_of(given.near, weights, dim, ("near has", name), GIVE_ALL) for dim in dims}).values
 
 
 def key_tokens(encodings: xr.Dataset, name: str = "encodings") -> xr.Dataset:
@@ -174,7 +163,7 @@ def key_tokens(encodings: xr.Dataset, name: str = "encodings") -> xr.Dataset:
     InputError
         If the Dataset has no attention, or not all positions, so that their tokens are not known.
     """
-    _check_attention(encodings, name)
+    check_attention(encodings, name)
     if not np.array_equal(encodings["position"].values, np.arange(encodings.sizes["key_position"])):
         raise InputError(
             f"{name} has {encodings.sizes['position']} positions of {encodings.sizes['key_position']}, or not in their "
@@ -184,13 +173,14 @@ def key_tokens(encodings: xr.Dataset, name: str = "encodings") -> xr.Dataset:
     return encodings.coords.to_dataset()
 
 
-def _check_attention(encodings: xr.Dataset, name: str) -> None:
+def check_attention(encodings: xr.Dataset, name: str) -> None:
+    """Fail unless encodings of one text have their attention to all of its tokens; raises InputError."""
     schema.validate(encodings, {})
     if "attention" not in encodings:
         raise InputError(
             f"{name} has no attention, as where several texts are encoded at once. Leave it out, or encode one text."
         )
-    (ids,) = json.loads(attribute(encodings, "token_ids", name))
+    (ids,) = token_ids(encodings, name)
     keys = encodings.sizes["key_position"]
     if keys != len(ids):
         raise InputError(

@@ -7,15 +7,21 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import skew
 
+from attnxr.analysis.arrays import counter, counts, is_lazy, share
+from attnxr.analysis.corpora import on_corpora
 from attnxr.analysis.csls import csls_neighbors
-from attnxr.errors import InputError, whole_number
+from attnxr.analysis.given import check_ranks
+from attnxr.checking import tokens, whole_number
+from attnxr.errors import InputError
 from attnxr.model import Model
-from attnxr.question import Of, Space, VocabLayer
-from attnxr.schema import HUBNESS, NEIGHBORS, REMEDIES, check_tokens, describe, only_dims, validate
+from attnxr.options import Of, Space, VocabLayer
+from attnxr.schema import HUBNESS, NEIGHBORS, REMEDIES, describe, only_dims, validate
+from attnxr.texts import has_many
 
 
-def hubness(neighbors: xr.Dataset, hubs: int = 10, over: Sequence[str] = ("position",)) -> xr.Dataset:
-    """Count how often each vocabulary entry is somebody's neighbour [1]_.
+@on_corpora
+def hubness(neighbors: xr.Dataset, *, hubs: int = 10, over: Sequence[str] = ("position",)) -> xr.Dataset:
+    """Count how often each vocabulary entry is a neighbour [1]_.
 
     ``occurrence``, N_k(v), is the number of vectors that have v among their k nearest. Its skewness measures hubness:
     it is large where a few entries are everybody's neighbours. Where vectors are few beside the entries, as in one
@@ -24,12 +30,14 @@ def hubness(neighbors: xr.Dataset, hubs: int = 10, over: Sequence[str] = ("posit
 
     Parameters
     ----------
-    neighbors : xr.Dataset
-        What `Model.neighbors` or `csls_neighbors` returns, or a selection from it with the ranks 1 … k.
+    neighbors : xr.Dataset or xr.DataTree
+        What `Model.neighbors` or `csls_neighbors` returns, or a selection from it with the ranks 1 … k; or a corpus,
+        which is counted at once, one chunk of positions after the other.
     hubs : int
         How many of the most frequent neighbours to name.
     over : sequence of str
-        Dimensions whose vectors are counted together: any of ``position``, ``head`` (or ``kv_head``) and ``layer``.
+        Dimensions whose vectors are counted together: any of ``position``, ``head`` (or ``kv_head``) and ``layer``; of
+        a corpus ``position`` is one of them.
 
     Returns
     -------
@@ -55,6 +63,16 @@ def hubness(neighbors: xr.Dataset, hubs: int = 10, over: Sequence[str] = ("posit
     ----------
     .. [1] Radovanović, Nanopoulos & Ivanović, Hubs in Space: Popular Nearest Neighbors in High-Dimensional Data,
        JMLR 11, 2010.
+
+    Examples
+    --------
+    >>> import attnxr
+    >>> model = attnxr.load_model("minilm")
+    >>> enc = model.encode("Time flies like an arrow.")
+    >>> near = model.neighbors(enc, k=5)
+    >>> found = attnxr.hubness(near)
+    >>> found.occurrence.sum().item() == near.neighbor_id.size
+    True
     """
     ids = _ids(neighbors, over)
     size, k = int(neighbors.attrs["vocab_size"]), ids.sizes["rank"]
@@ -62,7 +80,7 @@ def hubness(neighbors: xr.Dataset, hubs: int = 10, over: Sequence[str] = ("posit
     kept = [str(dim) for dim in ids.dims if dim not in (*over, "rank")]
     occurrence = _occurrence(ids, kept, size)
     shape = occurrence.shape[:-1]
-    hub_ids, hub_occurrence = np.full((*shape, hubs), -1, np.int32), np.zeros((*shape, hubs), np.int32)
+    hub_ids, hub_occurrence = np.full((*shape, hubs), -1, np.int32), np.zeros((*shape, hubs), occurrence.dtype)
     for here in np.ndindex(shape):
         count = occurrence[here]
         some = np.flatnonzero(count)
@@ -90,9 +108,11 @@ def hubness(neighbors: xr.Dataset, hubs: int = 10, over: Sequence[str] = ("posit
     return describe(result, only_dims(HUBNESS, kept))
 
 
+@on_corpora
 def hubness_remedies(
     model: Model,
     encodings: xr.Dataset,
+    *,
     k: int = 15,
     local: int = 10,
     of: Of = "encoding",
@@ -129,14 +149,23 @@ def hubness_remedies(
     ------
     InputError, UnsupportedModelError
         As in `csls_neighbors` and `hubness`.
+
+    Examples
+    --------
+    >>> import attnxr
+    >>> model = attnxr.load_model("minilm")
+    >>> enc = model.encode("Time flies like an arrow.")
+    >>> found = attnxr.hubness_remedies(model, enc.isel(layer=[0]))
+    >>> found["metric"].values.tolist()
+    ['cosine', 'centered_cosine', 'csls']
     """
     options = {"of": of, "space": space, "vocab_layer": vocab_layer, "positional": positional}
     found = {
-        "cosine": model.neighbors(encodings, k, "cosine", **options),  # type: ignore[arg-type]
-        "centered_cosine": model.neighbors(encodings, k, "centered_cosine", **options),  # type: ignore[arg-type]
-        "csls": csls_neighbors(model, encodings, k, local, **options),  # type: ignore[arg-type]
+        "cosine": model.neighbors(encodings, k=k, metric="cosine", **options),  # type: ignore[arg-type]
+        "centered_cosine": model.neighbors(encodings, k=k, metric="centered_cosine", **options),  # type: ignore[arg-type]
+        "csls": csls_neighbors(model, encodings, k=k, local=local, **options),  # type: ignore[arg-type]
     }
-    counted = [hubness(near, 1, over) for near in found.values()]
+    counted = [hubness(near, hubs=1, over=over) for near in found.values()]
     by_cosine = found["cosine"]["neighbor_id"].values
     dims, kept = found["cosine"]["own_rank"].dims, counted[0]["skewness"].dims
     result = found["cosine"].drop_vars([*found["cosine"].data_vars, "rank"]).assign_coords(metric=list(found))
@@ -144,7 +173,7 @@ def hubness_remedies(
     result["chance_skewness"] = (), counted[0]["chance_skewness"].values
     largest = np.stack([one["hub_occurrence"].isel(hub_rank=0) for one in counted])
     result["largest_occurrence"] = ("metric", *kept), largest
-    overlap = np.stack([_overlap(by_cosine, near["neighbor_id"].values) for near in found.values()])
+    overlap = np.stack([share(by_cosine, near["neighbor_id"].values) for near in found.values()])
     result["overlap"] = ("metric", *dims), overlap
     result["own_rank"] = ("metric", *dims), np.stack([near["own_rank"] for near in found.values()])
     attrs = {name: value for name, value in found["csls"].attrs.items() if name != "metric"}
@@ -155,33 +184,39 @@ def hubness_remedies(
 
 
 _COUNTED = ("skewness", "largest_occurrence")
+_OF_VOCABULARY = {"neighbor": "vocab_token", "neighbor_text": "vocab_text"}
 
 
 def _ids(neighbors: xr.Dataset, over: Sequence[str]) -> xr.DataArray:
     """The neighbours' ids, with the ranks last, where they can be counted over these dimensions."""
-    validate(neighbors, {}, required=("neighbor_id", "neighbor", "neighbor_text", "rank"))
+    names = () if has_many(neighbors) else ("neighbor", "neighbor_text")
+    validate(neighbors, {}, required=("neighbor_id", *names, "rank"))
     ids = neighbors["neighbor_id"]
     validate(neighbors, only_dims(NEIGHBORS, [*ids.dims, "rank"]))
-    check_tokens(neighbors, "neighbors")
-    if not np.array_equal(neighbors["rank"].values, np.arange(1, ids.sizes["rank"] + 1)):
-        raise InputError(
-            f"The neighbours have the ranks {neighbors['rank'].values.tolist()}; expected all from 1 to some k: "
-            "isel(rank=slice(k))."
-        )
+    tokens(neighbors, "neighbors")
+    check_ranks(neighbors, "neighbors")
     there = [str(dim) for dim in ids.dims if dim != "rank"]
     if not over or not set(over) <= set(there) or len(set(over)) < len(over):
         raise InputError(f"over={over!r} was given; expected some of the Dataset's dimensions {', '.join(there)}.")
+    if has_many(neighbors) and "position" not in over:
+        raise InputError(
+            f"over={over!r} was given of a corpus: there would be a count of every entry at every position. Expected "
+            "'position' among them."
+        )
     return ids
 
 
-def _occurrence(ids: xr.DataArray, kept: list[str], size: int) -> NDArray[np.int32]:
+def _occurrence(ids: xr.DataArray, kept: list[str], size: int) -> NDArray:
     """N_k of all entries: (kept dimensions, V)."""
-    shape = [ids.sizes[dim] for dim in kept]
-    rows = ids.transpose(*kept, ...).values.reshape(int(np.prod(shape)), -1)
-    return np.array([np.bincount(row, minlength=size) for row in rows], np.int32).reshape(*shape, size)
+    over = [dim for dim in ids.dims if dim not in (*kept, "rank")]
+    if not is_lazy(ids.data) or "position" not in over:
+        shape = [ids.sizes[dim] for dim in kept]
+        return counts(ids.transpose(*kept, ...).values.reshape(*shape, 1, -1), size)
+    of_each = counts(ids.transpose(*kept, *(dim for dim in over if dim != "position"), "position", "rank").data, size)
+    return of_each.sum(axis=tuple(range(len(kept), of_each.ndim - 1)), dtype=counter(ids.size))
 
 
-def _skewness(occurrence: NDArray[np.int32]) -> NDArray[np.float64]:
+def _skewness(occurrence: NDArray) -> NDArray[np.float64]:
     varied = np.ptp(occurrence, axis=-1) > 0
     out = np.zeros(occurrence.shape[:-1])
     out[varied] = skew(occurrence[varied].astype(np.float64), axis=-1)
@@ -193,12 +228,10 @@ def _chance_skewness(n: int, q: float) -> float:
 
 
 def _names(neighbors: xr.Dataset, variable: str, size: int) -> NDArray[np.object_]:
-    """What entries are called, where they are somebody's neighbour; the last one is nobody."""
+    """Names of the entries that are neighbours; the last one is an empty string."""
     names = np.full(size + 1, "", object)
-    names[neighbors["neighbor_id"].values.ravel()] = neighbors[variable].values.ravel()
+    if has_many(neighbors):
+        names[:size] = neighbors[_OF_VOCABULARY[variable]].values
+    else:
+        names[neighbors["neighbor_id"].values.ravel()] = neighbors[variable].values.ravel()
     return names
-
-
-def _overlap(one: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Share of ids (…, k) that are among others (…, k)."""
-    return (one[..., :, None] == other[..., None, :]).any(axis=-1).mean(axis=-1)

@@ -11,11 +11,14 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE, trustworthiness
 from threadpoolctl import threadpool_limits
 
-from attnxr.analysis.given import Given, attribute, count, neighbors, same_texts
-from attnxr.errors import InputError, choice
+from attnxr.analysis.arrays import unit
+from attnxr.analysis.corpora import on_corpora
+from attnxr.analysis.given import GIVE_ALL, Given, attribute, neighbors, same_texts
+from attnxr.checking import choice, index_of, whole_number, with_all_dims
+from attnxr.errors import InputError
 from attnxr.model import Model
-from attnxr.question import HEAD_SPACES, with_all_dims
-from attnxr.schema import MAP, SEVERAL_TEXTS, describe, validate
+from attnxr.options import HEAD_SPACES, METRICS, VARIABLE, Of
+from attnxr.schema import MAP, SEVERAL_TEXTS, SOURCE, describe, validate
 
 Method = Literal["pca", "tsne", "umap"]
 MapMetric = Literal["cosine", "euclidean", "centered_cosine"]
@@ -25,10 +28,12 @@ _NEIGHBORS = 15
 _OPTIONS = ("of", "space", "vocab_layer", "positional")
 
 
-def map_encodings(
+@on_corpora
+def encoding_map(
     model: Model,
     encodings: xr.Dataset,
     near: xr.Dataset,
+    *,
     method: Method = "pca",
     metric: MapMetric | None = None,
     n_components: int = 2,
@@ -42,8 +47,8 @@ def map_encodings(
     ``near.sel(layer=1, head=3)``. The own token of each position is on the map even where it is no neighbour.
 
     Distances on the map are to resemble Euclidean ones between vectors that are prepared so that these say what the
-    metric says: left as they are (``euclidean``); brought to length 1 (``cosine``: then |a − b|² = 2 (1 − cos)); or so
-    after the mean of the vocabulary at their head and position was subtracted (``centered_cosine``).
+    metric says: left as they are (``euclidean``); brought to length 1 (``cosine``: then ``|a − b|² = 2 (1 − cos)``); or
+    so after the mean of the vocabulary at their head and position was subtracted (``centered_cosine``).
 
     - ``pca``: principal components, the plane in which most of the variance lies [1]_. Linear: what is far apart on the
       map is far apart.
@@ -60,9 +65,9 @@ def map_encodings(
         What `Model.neighbors` returned for them, or a selection from it: it says which vectors are mapped, and with how
         many neighbours, ``near.isel(rank=slice(5))``. What they are and what they are compared with is in its attrs.
     method : {"pca", "tsne", "umap"}
-        ``umap`` needs ``pip install "attnxr[maps]"``.
+        ``umap`` needs ``pip install umap-learn`` (the extra ``maps``).
     metric : {"cosine", "euclidean", "centered_cosine"}, optional
-        By default the one that the neighbours were found by; ``dot`` is none that can be mapped.
+        By default the one that the neighbours were found by; ``dot`` cannot be mapped.
     n_components : int
         Dimensions of the map.
     n_neighbors : int, optional
@@ -98,17 +103,27 @@ def map_encodings(
     .. [4] Kobak & Linderman, Initialization is critical for preserving global data structure in both t-SNE and UMAP,
        2021.
     .. [5] Venna & Kaski, Neighborhood preservation in nonlinear projection methods, 2001.
+
+    Examples
+    --------
+    >>> import attnxr
+    >>> model = attnxr.load_model("minilm")
+    >>> enc = model.encode("Time flies like an arrow.")
+    >>> near = model.neighbors(enc, k=5)
+    >>> found = attnxr.encoding_map(model, enc, near.sel(head=3, position=2))
+    >>> found.coordinate.dims, found.attrs["method"]
+    (('point', 'component'), 'pca')
     """
     choice("method", method, get_args(Method))
     given = neighbors(near, "neighbor_id")
     found_by = attribute(near, "metric")
-    metric = choice("metric", found_by if metric is None else metric, (*get_args(MapMetric), "dot"))
+    metric = choice("metric", found_by if metric is None else metric, METRICS)
     if metric == "dot":
         raise InputError(
             "metric='dot' is no distance that a map could show: nothing is nearest to itself by it. Expected one of "
             f"{', '.join(map(repr, get_args(MapMetric)))}, for neighbours found by 'dot' too: metric='euclidean'."
         )
-    seed = count("seed", seed, 2**32 - 1, "what NumPy's seeds go to", least=0)
+    seed = whole_number("seed", seed, 0, 2**32 - 1, "what NumPy's seeds go to")
     options = {name: attribute(near, name) for name in _OPTIONS} | {"positional": bool(attribute(near, "positional"))}
     _check_one_space(given, options)
     vectors, points = _points(model, encodings, given, metric, options)
@@ -117,7 +132,9 @@ def map_encodings(
     if not np.ptp(vectors, axis=0).any():
         raise InputError("All points have the same vector; expected some that differ. There is nothing to map.")
     most = min(len(vectors), vectors.shape[1])
-    n_components = count("n_components", n_components, most, "the smaller of the number of points and of features")
+    n_components = whole_number(
+        "n_components", n_components, 1, most, "the smaller of the number of points and of features"
+    )
     n_neighbors = _neighborhood(n_neighbors, len(vectors))
     place, explained = _lay_out(vectors, method, n_components, n_neighbors, seed)
     points["coordinate"] = ("point", "component"), place
@@ -135,7 +152,8 @@ def map_encodings(
         "seed": seed,
         f"{package}_version": version(package),
     }
-    return describe(points.assign_coords(component=np.arange(1, n_components + 1)), MAP)
+    coords: dict[str, Any] = {name: given.near[name].variable for name in SOURCE if name in given.near.coords}
+    return describe(points.assign_coords({"component": np.arange(1, n_components + 1), **coords}), MAP)
 
 
 def _check_one_space(given: Given, options: dict[str, Any]) -> None:
@@ -157,7 +175,7 @@ def _points(
     model: Model, encodings: xr.Dataset, given: Given, metric: str, options: dict[str, Any]
 ) -> tuple[NDArray[np.float64], xr.Dataset]:
     """Vectors (points, d), prepared for Euclidean distances, and what they are: a Dataset of coordinates."""
-    near, dims = given.near, [dim for dim in ("layer", given.head, "position") if dim]
+    near, dims = given.near, given.dims
     nearest = near["neighbor_id"].transpose(*dims, "rank").values
     index = dict(zip(dims, np.indices(nearest.shape[:-1]).reshape(len(dims), -1), strict=True))
     own = near["token_id"].values[index["position"]]
@@ -170,10 +188,10 @@ def _points(
     z = found["vector"].values.reshape(len(own), -1)
     u = found["vocabulary_encoding"].values.reshape(*ids.shape, -1)
     if metric == "centered_cosine":
-        mean = model.moments(chosen, ["mean"], **options)["mean"].values.reshape(z.shape)
+        mean = model.moments(chosen, include=["vocabulary_mean"], **options)["vocabulary_mean"].values.reshape(z.shape)
         z, u = z - mean, u - mean[:, None]
     if metric != "euclidean":
-        z, u = _unit(z), _unit(u)
+        z, u = unit(z), unit(u)
     # An entry that is at the same place for several vectors is one point.
     rows = np.c_[ids.ravel(), u.reshape(ids.size, -1)]
     _, first, which = np.unique(rows, axis=0, return_index=True, return_inverse=True)
@@ -197,29 +215,16 @@ def _points(
     return np.concatenate([z, u.reshape(ids.size, -1)[first]]), points
 
 
-def _selected(encodings: xr.Dataset, given: Given, of: str) -> xr.Dataset:
+def _selected(encodings: xr.Dataset, given: Given, of: Of) -> xr.Dataset:
     """The encodings of the layers, heads and positions whose neighbours are given."""
-    variable = "encoding" if of == "contribution" else of
+    variable = VARIABLE[of]
     same_texts(given.near, validate(encodings, {}, required=(variable,)), "near and the encodings")
     whole, _ = with_all_dims(encodings, variable)
     chosen = {}
     for dim in whole[variable].dims[:-1]:
-        asked = given.near[dim if dim in given.near.dims else given.head].values.tolist()
-        there = whole[dim].values.tolist()
-        missing = sorted(set(asked) - set(there))
-        if missing:
-            raise InputError(
-                f"near has {dim} {missing[0]}, and the encodings only {there!s:.80}. Give all that Model.encode "
-                "returned."
-            )
-        chosen[dim] = [there.index(label) for label in asked]
+        asked = {dim: given.near[dim if dim in given.near.dims else given.head]}
+        chosen[dim] = index_of(asked, whole, str(dim), ("near has", "the encodings"), GIVE_ALL)
     return whole.isel(chosen)
-
-
-def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Vectors (…, d) of length 1; those of length 0 stay."""
-    norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.divide(vectors, norm, out=np.zeros_like(vectors), where=norm > 0)
 
 
 def _in_common(values: NDArray[np.int64], which: NDArray[np.intp]) -> NDArray[np.int64]:
@@ -239,7 +244,7 @@ def _extremes(values: NDArray[np.int64], which: NDArray[np.intp]) -> tuple[NDArr
 def _neighborhood(n_neighbors: int | None, points: int) -> int:
     if n_neighbors is None:
         return max(2, min(_NEIGHBORS, points // 3))
-    return count("n_neighbors", n_neighbors, (points - 1) // 2, f"less than half of the {points} points", least=2)
+    return whole_number("n_neighbors", n_neighbors, 2, (points - 1) // 2, f"less than half of the {points} points")
 
 
 def _lay_out(
@@ -270,7 +275,7 @@ def _umap() -> Any:
             from umap import UMAP
     except ModuleNotFoundError as error:
         raise InputError(
-            "method='umap' was asked, and umap-learn is not installed. Install it with pip install \"attnxr[maps]\", "
+            "method='umap' was asked, and umap-learn is not installed. Install it with pip install umap-learn, "
             "or ask for method='tsne'."
         ) from error
     return UMAP

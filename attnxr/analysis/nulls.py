@@ -1,6 +1,5 @@
 """Three kinds of chance that nearness can be held against; `significance` says what each is good for."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +9,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from attnxr.errors import InputError
-from attnxr.inputs import given_again
+from attnxr.inputs.tokenized import given_again
 from attnxr.model import Model
-from attnxr.question import HEAD_VECTORS
-from attnxr.schema import TOKEN_COORDS, token_types, validate
-from attnxr.search import Progress
+from attnxr.options import HEAD_VECTORS, VARIABLE
+from attnxr.schema import TOKEN_COORDS, validate
+from attnxr.search.nearest import Progress, within
+from attnxr.texts import OF_TEXTS, attrs_of, places, token_ids, token_types
 
 _BYTES = 1 << 27  # what vectors that are looked up at once may take
 _NO_VARIANCE = 1e-10  # of the largest variance: less than that is what rounding leaves where there is none
@@ -36,7 +36,7 @@ class Asked:
     ----------
     model : Model
     encodings : xr.Dataset
-        With all its dimensions; see `attnxr.question.with_all_dims`.
+        With all its dimensions; see `attnxr.checking.with_all_dims`.
     variable : str
         Which of its variables the vectors are made from.
     k : int
@@ -60,13 +60,6 @@ class Asked:
         found = self.encodings[self.variable].values.astype(np.float64)
         return found if found.ndim == 4 else found[:, None]
 
-    def texts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Which text each position belongs to, and its place there."""
-        if "text_id" in self.encodings.coords:
-            return self.encodings["text_id"].values, self.encodings["text_position"].values
-        place = self.encodings["position"].values
-        return np.zeros_like(place), place
-
     def replaced(
         self,
         layers: NDArray[np.intp],
@@ -83,7 +76,7 @@ class Asked:
 
     def look_up(self, encodings: xr.Dataset, progress: Progress) -> NDArray[np.float64]:
         """Nearest distance and mean of the k nearest, of vectors in place of those asked about: (2, layer, head, n)."""
-        near = self.model.neighbors(encodings, self.k, **self.options, progress=progress)
+        near = self.model.neighbors(encodings, k=self.k, **self.options, progress=progress)
         distance = near["distance"].values
         return statistics(distance if distance.ndim == 4 else distance[:, None])
 
@@ -131,7 +124,7 @@ def _check_heads(model: Model, encodings: xr.Dataset, of: str, space: str) -> No
             f"null='heads' was asked with space={space!r} of {model.name!r}, whose heads have {spaces} of these: no "
             f"p-value could be 0.05 or less. Expected {_FEWEST_SPACES} or more, or another null."
         )
-    dim = "kv_head" if of in encodings and "kv_head" in encodings[of].coords else "head"
+    dim = "kv_head" if VARIABLE[of] in encodings and "kv_head" in encodings[VARIABLE[of]].coords else "head"
     labels = np.atleast_1d(encodings[dim].values).tolist() if dim in encodings.coords else []
     heads = model.n_kv_heads if dim == "kv_head" else model.n_heads
     if labels != list(range(heads)):
@@ -147,6 +140,18 @@ def _spaces(model: Model, space: str) -> int:
 
 
 def rotation(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterator[Drawn]:
+    """Turn vectors about the vocabulary's centroid at random, and look up what they are then near to; see `turned`."""
+    layers, heads = asked.vectors().shape[:2]
+    for here, replaced, told in turned(asked, draws, seed, progress):
+        found = asked.look_up(replaced, told)
+        found = found.reshape(2, draws, -1, heads, len(here)).swapaxes(0, 1)
+        found = np.broadcast_to(found, (draws, 2, layers, heads, len(here)))
+        yield here, found, slice(draws), found.sum(axis=(-2, -1))
+
+
+def turned(
+    asked: Asked, draws: int, seed: int, progress: Progress
+) -> Iterator[tuple[NDArray[np.intp], xr.Dataset, Progress]]:
     """Turn vectors about the vocabulary's centroid at random, in coordinates where its covariance is the identity.
 
     With μ and Σ of the vocabulary, ``w = Σ^-½ (z − μ)`` becomes a vector of the same length in a direction that is
@@ -154,6 +159,16 @@ def rotation(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterato
 
     The directions e are those of a head, a text and a place in it, the same for all layers and whatever else is in the
     Dataset. No length changes a centered cosine, so one search then serves all layers that have one vocabulary.
+
+    Yields
+    ------
+    int array (m,)
+        Some positions.
+    xr.Dataset
+        The turned vectors in the place of theirs: along ``layer`` all layers of the first draw, then of the next one;
+        one layer of each draw where it serves all.
+    callable
+        Whom to tell what fraction of these is done.
     """
     z = asked.vectors()
     layers, heads, positions, features = z.shape
@@ -161,10 +176,10 @@ def rotation(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterato
     options = {name: value for name, value in asked.options.items() if name != "metric"}
     moments = asked.model.moments(asked.encodings, **options)
     shape = (1 if one_vocabulary else layers, heads, positions, features)
-    mean = moments["mean"].values[: shape[0]].reshape(shape)
+    mean = moments["vocabulary_mean"].values[: shape[0]].reshape(shape)
     covariance = moments["covariance"].values[: shape[0]].reshape(*shape, features)
     labels = asked.encodings[asked.dims[1]].values.tolist() if len(asked.dims) == 4 else [0]
-    text, place = asked.texts()
+    text, place = places(asked.encodings)
     for here, told in _parts(positions, 8 * draws * layers * heads * features, progress):
         centre = mean[:, :, here, None]  # from here on (layer, head, position, draw, feature)
         root, inverse, inside = roots(covariance[:, :, here])
@@ -180,13 +195,9 @@ def rotation(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterato
         step = np.divide(
             radius, length, out=np.zeros(np.broadcast_shapes(radius.shape, length.shape)), where=length > 0
         )
-        turned = np.moveaxis(centre + kept + step * (normal @ root), 3, 0)
-        searched = turned.shape[1]
-        which = np.tile(np.arange(searched), draws)
-        found = asked.look_up(asked.replaced(which, here, turned.reshape(-1, *turned.shape[2:])), told)
-        found = found.reshape(2, draws, searched, heads, len(here)).swapaxes(0, 1)
-        found = np.broadcast_to(found, (draws, 2, layers, heads, len(here)))
-        yield here, found, slice(draws), found.sum(axis=(-2, -1))
+        vectors = np.moveaxis(centre + kept + step * (normal @ root), 3, 0)
+        which = np.tile(np.arange(vectors.shape[1]), draws)
+        yield here, asked.replaced(which, here, vectors.reshape(-1, *vectors.shape[2:])), told
 
 
 def other_heads(asked: Asked, seed: int, progress: Progress) -> Iterator[Drawn]:
@@ -224,10 +235,10 @@ def shuffled(asked: Asked, draws: int, seed: int, progress: Progress) -> Iterato
     followed to its new place, and compared with the vocabulary there. Under a causal mask that is no fair comparison:
     a token's place says how much it sees.
     """
-    texts, types = json.loads(asked.encodings.attrs["token_ids"]), token_types(asked.encodings)
-    text, place = asked.texts()
+    texts, types = token_ids(asked.encodings), token_types(asked.encodings)
+    text, place = places(asked.encodings)
     special = asked.model.vocabulary.special
-    include = () if asked.variable == "encoding" else (asked.variable,)
+    include = () if asked.variable == "head_encoding" else (asked.variable,)
     present = np.unique(text).tolist()
     # The mask is named only where it is not the model's own: not every model lets it be chosen.
     own = asked.model.encode(given_again(texts[present[0]], types[present[0]])).attrs["causal"]
@@ -274,8 +285,8 @@ def _end_to_end(parts: list[xr.Dataset], texts: list[list[int]], types: list[int
         **{str(dim): parts[0][dim].values for dim in dims[:-2]},
     }
     vectors = np.concatenate([part[variable].values for part in parts], axis=-2)
-    attrs = {**attrs, "token_ids": json.dumps(texts), "token_type_ids": json.dumps([types] * len(texts))}
-    return xr.Dataset({variable: (dims, vectors)}, coords, attrs)
+    attrs = {name: value for name, value in attrs.items() if name not in OF_TEXTS}
+    return xr.Dataset({variable: (dims, vectors)}, coords, attrs | attrs_of(texts, [types] * len(texts)))
 
 
 def _parts(positions: int, nbytes: int, progress: Progress) -> Iterator[tuple[NDArray[np.intp], Progress]]:
@@ -284,11 +295,6 @@ def _parts(positions: int, nbytes: int, progress: Progress) -> Iterator[tuple[ND
     for start in range(0, positions, step):
         stop = min(start + step, positions)
         yield np.arange(start, stop), within(progress, start / positions, (stop - start) / positions)
-
-
-def within(progress: Progress, start: float, share: float) -> Progress:
-    """Told what fraction of a part is done, tells what fraction of the whole."""
-    return lambda fraction: progress(start + share * fraction)
 
 
 def roots(covariance: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:

@@ -1,15 +1,19 @@
 """Origins: is what a head wrote nearest to its own token, to another token of the text, or to neither?"""
 
-import json
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from attnxr.analysis.given import Given, attention, attribute, neighbors
+from attnxr.analysis.arrays import is_lazy
+from attnxr.analysis.corpora import on_corpora
+from attnxr.analysis.given import attention, attribute, neighbors
 from attnxr.schema import ORIGINS, describe
+from attnxr.texts import has_many, places, token_ids
 
 
+@on_corpora
 def origins(near: xr.Dataset, encodings: xr.Dataset | None = None) -> xr.Dataset:
     """Where the nearest vocabulary token stands in the text, and how strongly the head attended to that place.
 
@@ -25,8 +29,9 @@ def origins(near: xr.Dataset, encodings: xr.Dataset | None = None) -> xr.Dataset
 
     Parameters
     ----------
-    near : xr.Dataset
-        What `Model.neighbors` returns, of one text or of many, or a selection from it.
+    near : xr.Dataset or xr.DataTree
+        What `Model.neighbors` returns, of one text or of many, or a selection from it; or a corpus, of which everything
+        is computed when it is asked for, chunk by chunk.
     encodings : xr.Dataset, optional
         What `Model.encode` returned for the same text, with its ``attention`` (several texts at once have none).
 
@@ -42,16 +47,30 @@ def origins(near: xr.Dataset, encodings: xr.Dataset | None = None) -> xr.Dataset
     ------
     InputError
         If a Dataset is not what is expected, or the two are of different texts.
+
+    Examples
+    --------
+    >>> import attnxr
+    >>> model = attnxr.load_model("minilm")
+    >>> enc = model.encode("Time flies like an arrow.")
+    >>> near = model.neighbors(enc, k=5)
+    >>> found = attnxr.origins(near, enc)
+    >>> found.origin.sel(layer=0, head=3, position=2).item()
+    'neither'
     """
     given = neighbors(near, "neighbor_id")
     paid = None if encodings is None else attention(given, encodings)
-    nearest = given.near["neighbor_id"].transpose("rank", "layer", ..., "position").values[0]
-    own = nearest == given.near["token_id"].values
-    position = np.where(own, given.near["position"].values, _elsewhere(given, nearest, paid))
+    nearest = given.near["neighbor_id"].transpose("rank", "layer", ..., "position").data[0]
+    token = given.near["token_id"].data
+    if not has_many(near):
+        nearest, token = np.asarray(nearest), np.asarray(token)
+    own = nearest == token
+    elsewhere = _in_corpus(given.near, nearest) if has_many(near) else _in_texts(given.near, nearest, paid)
+    position = np.where(own, given.near["position"].values, elsewhere)
     kinds = {"own": own, "other": ~own & (position >= 0), "neither": position < 0}
-    dims = tuple(dim for dim in ("layer", given.head, "position") if dim)
+    dims = given.dims
     result = given.bare()
-    result["origin"] = dims, np.select(list(kinds.values()), list(kinds), default="").astype(object)
+    result["origin"] = dims, np.where(own, "own", np.where(position < 0, "neither", "other")).astype(object)
     result["origin_position"] = dims, position
     if paid is not None:
         paid_there = np.take_along_axis(paid, np.maximum(position, 0)[..., None], axis=-1)[..., 0]
@@ -61,18 +80,65 @@ def origins(near: xr.Dataset, encodings: xr.Dataset | None = None) -> xr.Dataset
     return describe(result, given.described(ORIGINS)).isel(dict.fromkeys(given.dropped, 0))
 
 
-def _elsewhere(given: Given, nearest: NDArray[np.int32], paid: NDArray[np.float32] | None) -> NDArray[np.int64]:
+def _in_texts(near: xr.Dataset, nearest: NDArray[np.int32], paid: NDArray[np.float32] | None) -> NDArray[np.int64]:
+    """`_elsewhere`, of Datasets whose attrs say the texts."""
+    texts = [np.array(ids) for ids in token_ids(near, "near")]
+    return _elsewhere(nearest, texts, *places(near), bool(attribute(near, "causal")), paid)
+
+
+def _in_corpus(near: xr.Dataset, nearest: Any) -> Any:
+    """`_elsewhere`, of a corpus: lazily, for one chunk of positions and the texts they are in after the other."""
+    import dask
+    import dask.array
+
+    sizes, position = near["row_size"].values, near["position"].values
+    ends = np.cumsum(sizes)
+    ids, causal = near["source_token_id"].data, bool(attribute(near, "causal"))
+    lazy = dask.array.asarray(nearest)
+    parts = []
+    for stop, step in zip(np.cumsum(lazy.chunks[-1]), lazy.chunks[-1], strict=True):
+        here, part = position[stop - step : stop], lazy[..., stop - step : stop]
+        first, last = np.searchsorted(ends, [here.min(), here.max()], side="right")
+        begin = ends[first] - sizes[first]
+        found = dask.delayed(_of_part, pure=True)(
+            part, ids[begin : ends[last]], sizes[first : last + 1], here, begin, causal
+        )
+        parts.append(dask.array.from_delayed(found, part.shape, np.int64))
+    found = dask.array.concatenate(parts, axis=-1)
+    return found if is_lazy(nearest) else found.compute()
+
+
+def _of_part(
+    nearest: NDArray[np.int32],
+    ids: NDArray[np.int32],
+    sizes: NDArray[np.int64],
+    position: NDArray[np.int64],
+    begin: int,
+    causal: bool,
+) -> NDArray[np.int64]:
+    """`_elsewhere`, of positions of texts that lie end to end from one place in a corpus on."""
+    text_of = np.repeat(np.arange(len(sizes)), sizes)[position - begin]
+    ends = np.cumsum(sizes)
+    found = _elsewhere(
+        nearest, np.split(ids, ends[:-1]), text_of, position - begin - (ends - sizes)[text_of], causal, None
+    )
+    return np.where(found < 0, -1, begin + found)
+
+
+def _elsewhere(
+    nearest: NDArray[np.int32],
+    texts: list[NDArray],
+    text_of: NDArray[np.int64],
+    at: NDArray[np.int64],
+    causal: bool,
+    paid: NDArray[np.float32] | None,
+) -> NDArray[np.int64]:
     """Position of another place where each of the ids (…, position) stands in its text; −1 where there is none."""
-    texts = [np.array(ids) for ids in json.loads(attribute(given.near, "token_ids"))]
     starts = np.cumsum([0, *map(len, texts)])
-    several = "text_id" in given.near.coords
-    places = given.near["text_position" if several else "position"].values
-    text_of = given.near["text_id"].values if several else np.zeros(len(places), np.int64)
-    causal = bool(attribute(given.near, "causal"))
     found = np.full(nearest.shape, -1)
     for text in np.unique(text_of):
         here = np.flatnonzero(text_of == text)
-        away = np.arange(len(texts[text])) - places[here, None]  # (position, place)
+        away = np.arange(len(texts[text])) - at[here, None]  # (position, place)
         could_see = (away < 0) if causal else (away != 0)
         last_choice = 2 * np.abs(away) + (away > 0)  # the farther, and of two as far the later
         for layer in range(len(nearest)):  # all layers at once would be large

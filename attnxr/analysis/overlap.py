@@ -1,32 +1,39 @@
 """Overlap: how many of the nearest tokens do two layers, or two heads, have in common?"""
 
-import json
+from collections.abc import Iterator
+from hashlib import blake2b
 from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from attnxr.analysis.given import Given, attribute, count, neighbors
-from attnxr.errors import InputError, choice
+from attnxr.analysis.arrays import by_blocks, counts, is_lazy, share
+from attnxr.analysis.corpora import on_corpora
+from attnxr.analysis.given import Given, attribute, neighbors
+from attnxr.checking import choice, same_labels, whole_number
+from attnxr.errors import InputError
 from attnxr.schema import CONSECUTIVE_OVERLAP, HEAD_OVERLAP, LAYER_OVERLAP, Spec, describe
+from attnxr.texts import each
 
 Between = Literal["consecutive", "layers", "heads"]
 
 
+@on_corpora
 def overlap(
-    near: xr.Dataset, between: Between = "consecutive", n: int | None = None, *, baseline: xr.Dataset | None = None
+    near: xr.Dataset, *, between: Between = "consecutive", n: int | None = None, baseline: xr.Dataset | None = None
 ) -> xr.Dataset:
     """Share of the n nearest tokens that two layers, or two heads, have in common at a position.
 
-    |A ∩ B| / n, for the sets A and B of the n nearest tokens of both. All sets have n tokens, so that the mean over
+    ``|A ∩ B| / n``, for the sets A and B of the n nearest tokens of both. All sets have n tokens, so that the mean over
     positions (or heads, or layers) is the share of common tokens among all those compared; their Jaccard index is
     s / (2 − s). Of several texts, ``result.groupby("text_id").mean()`` comes first where each should count the same.
 
     Parameters
     ----------
-    near : xr.Dataset
-        What `Model.neighbors` returns, of one text or of many, or a selection from it.
+    near : xr.Dataset or xr.DataTree
+        What `Model.neighbors` returns, of one text or of many, or a selection from it; or a corpus, of which overlaps
+        are computed when they are asked for, chunk by chunk.
     between : {"consecutive", "layers", "heads"}
         Each layer and the one before it, of those that are there; every two layers; or every two heads of a layer.
     n : int, optional
@@ -50,17 +57,26 @@ def overlap(
     InputError
         If a Dataset is not what is expected, an option is out of range, there are not two layers or no heads, or the
         baseline is of another model, asked for in another way, or of the same text.
+
+    Examples
+    --------
+    >>> import attnxr
+    >>> model = attnxr.load_model("minilm")
+    >>> enc = model.encode("Time flies like an arrow.")
+    >>> near = model.neighbors(enc, k=5)
+    >>> attnxr.overlap(near, between="layers", n=5).overlap.dims
+    ('layer', 'other_layer', 'head', 'position')
     """
     choice("between", between, get_args(Between))
     given = neighbors(near, "neighbor_id")
     k = given.near.sizes["rank"]
-    n = k if n is None else count("n", n, k, "how many neighbours the Dataset has")
-    ids = given.near["neighbor_id"].values[..., :n]
+    n = k if n is None else whole_number("n", n, 1, k, "how many neighbours the Dataset has")
+    ids = given.near["neighbor_id"].data[..., :n]
     others = None if baseline is None else _others(given, baseline, n)
     pairs: list[tuple[Any, Any]]
     result = given.bare()
     result.attrs |= {"between": between, "n": n, "chance": n / int(attribute(near, "vocab_size"))}
-    dims = tuple(dim for dim in ("layer", given.head, "position") if dim)
+    dims = given.dims
     if between == "heads":
         if not given.head:
             raise InputError("between='heads' was asked of neighbours without heads. Expected those of head vectors.")
@@ -84,26 +100,26 @@ def overlap(
         result = result.isel(layer=slice(1, None)).assign_coords(previous_layer=("layer", previous))
         pairs, stacked = [(slice(1, None), slice(-1))], 0
         specs = CONSECUTIVE_OVERLAP
-    shares = [_share(ids[here], ids[there]) for here, there in pairs]
+    shares = [by_blocks(share, ids[here], ids[there]) for here, there in pairs]
     result["overlap"] = dims, np.stack(shares, axis=stacked) if stacked else shares[0]
     if others is not None:
-        size = int(attribute(near, "vocab_size"))
-        shares = [_unrelated(ids[here], others[there], size) for here, there in pairs]
+        shares = [_unrelated(ids[here], others[0][there], others[1]) for here, there in pairs]
         result["baseline"] = dims, np.stack(shares, axis=stacked) if stacked else shares[0]
         meaning = "share of them that other texts have in the layer or head it is compared with"
-        specs = specs | {"baseline": Spec(specs["overlap"].dims, "float64", meaning)}
+        specs = specs | {"baseline": Spec(specs["overlap"].dims, "float64", "overlap by chance", meaning)}
     dropped = [dim for dim in given.dropped if dim != "layer" or between == "heads"]
     return describe(result, given.described(specs)).isel(dict.fromkeys(dropped, 0))
 
 
-def _share(a: NDArray[np.int32], b: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Share of the ids (…, n) of `a` that are among those of `b`; leading dimensions are broadcast."""
-    n = b.shape[-1]
-    return sum(((a == b[..., [rank]]).any(axis=-1) for rank in range(n)), np.zeros(())) / n
+def _others(given: Given, baseline: xr.Dataset, n: int) -> tuple[NDArray, int]:
+    """How often each entry is among the n nearest of other texts, once it is known that they can be compared.
 
-
-def _others(given: Given, baseline: xr.Dataset, n: int) -> NDArray[np.int32]:
-    """The n nearest of other texts, (layer, head, position, n), once it is known that they can be compared."""
+    Returns
+    -------
+    int array (layer, head, V)
+    int
+        How many positions they have.
+    """
     other = neighbors(baseline, "neighbor_id", name="baseline")
     for key in ("fingerprint", "metric", "of", "space", "vocab_layer", "positional"):
         here, there = attribute(given.near, key), attribute(other.near, key, "baseline")
@@ -112,36 +128,39 @@ def _others(given: Given, baseline: xr.Dataset, n: int) -> NDArray[np.int32]:
                 f"near and baseline differ in attrs[{key!r}]: {here!s:.80} and {there!s:.80}. Expected neighbours of "
                 "other texts that were asked for in the same way, of the same model."
             )
-    for dim in ("layer", given.head):
-        if dim and not np.array_equal(given.near[dim].values, other.near[dim].values):
-            raise InputError(
-                f"near and baseline differ in {dim}: {given.near[dim].values.tolist()!s:.80} and "
-                f"{other.near[dim].values.tolist()!s:.80}. Expected the same."
-            )
-    same = _texts(given.near, "near") & _texts(other.near, "baseline")
-    if same:
+    advice = "Ask for neighbours of the same layers and heads of the other texts."
+    same_labels(given.near, other.near, given.dims[:-1], ("near", "baseline"), advice)
+    theirs = {digest for digest, _ in _texts(other.near, "baseline")}
+    same = next((ids for digest, ids in _texts(given.near, "near") if digest in theirs), None)
+    if same is not None:
         raise InputError(
-            f"near and baseline have a text in common, of the token ids {min(same):.80}. Expected other texts: what a "
-            "text shares with itself is no chance."
+            f"near and baseline have a text in common, of the token ids {same.tolist()!s:.80}. Expected other texts: "
+            "what a text shares with itself is no chance."
         )
     if other.near.sizes["rank"] < n:
         raise InputError(
             f"baseline has {other.near.sizes['rank']} neighbours, and n={n} are compared. Expected as many or more."
         )
-    return other.near["neighbor_id"].values[..., :n]
+    size = int(attribute(given.near, "vocab_size"))
+    return counts(other.near["neighbor_id"].data[..., :n], size), other.near.sizes["position"]
 
 
-def _texts(near: xr.Dataset, name: str) -> set[str]:
-    return set(map(str, json.loads(attribute(near, "token_ids", name))))
+def _texts(near: xr.Dataset, name: str) -> Iterator[tuple[bytes, NDArray[np.int64]]]:
+    """The texts, one after the other, and a hash by which to know them again."""
+    for ids in each(near, name):
+        yield blake2b(ids.tobytes(), digest_size=16).digest(), ids
 
 
-def _unrelated(a: NDArray[np.int32], b: NDArray[np.int32], size: int) -> NDArray[np.float64]:
-    """Mean share of the ids (…, position, n) of `a` among those of all positions of `b`; dimensions are broadcast."""
-    n = b.shape[-1]
-    shape = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    a, b = (np.broadcast_to(each, (*shape, *each.shape[-2:])) for each in (a, b))
-    found = np.empty(a.shape[:-1])
-    for at in np.ndindex(shape):
-        frequency = np.bincount(b[at].ravel(), minlength=size) / b.shape[-2]  # an id is in a list once at most
-        found[at] = frequency[a[at]].sum(axis=-1) / n
-    return found
+def _unrelated(a: Any, occurrence: NDArray, positions: int) -> Any:
+    """Mean share of the ids (…, position, n) among those of so many other lists, of how often each is there (…, V)."""
+    if is_lazy(a):
+        a = a.rechunk(dict.fromkeys(range(a.ndim - 2), -1))  # so that a block has all layers and heads
+
+    def of_block(a: NDArray[np.int32]) -> NDArray[np.float64]:
+        there = np.broadcast_to(occurrence, (*a.shape[:-2], occurrence.shape[-1]))
+        found = np.empty(a.shape[:-1])
+        for at in np.ndindex(a.shape[:-2]):  # an id is in a list once at most
+            found[at] = there[at][a[at]].sum(axis=-1) / (positions * a.shape[-1])
+        return found
+
+    return by_blocks(of_block, a)

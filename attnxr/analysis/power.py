@@ -8,21 +8,25 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from attnxr.analysis import nulls
+from attnxr.analysis.corpora import on_corpora
 from attnxr.analysis.significance import significance
-from attnxr.errors import InputError, whole_number
+from attnxr.checking import fraction, whole_number, with_all_dims
+from attnxr.errors import InputError
 from attnxr.model import Model
-from attnxr.question import VocabLayer, with_all_dims
+from attnxr.options import Metric, VocabLayer
 from attnxr.schema import POWER, describe
-from attnxr.search import Metric, Progress
+from attnxr.search.nearest import Progress, told_to, within
 
 COSINES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 WANTED = 0.8
 """The power at which a test is usually called strong enough."""
 
 
+@on_corpora
 def significance_power(
     model: Model,
     encodings: xr.Dataset,
+    *,
     cosines: Sequence[float] = COSINES,
     alpha: float = 0.05,
     draws: int = 99,
@@ -30,7 +34,7 @@ def significance_power(
     metric: Metric = "cosine",
     vocab_layer: VocabLayer = "input",
     positional: bool = True,
-    progress: Progress = lambda fraction: None,
+    progress: Progress | None = None,
 ) -> xr.Dataset:
     """Share of vectors at a given cosine to a word that `significance` finds with the ``rotation`` null.
 
@@ -64,19 +68,27 @@ def significance_power(
     ------
     InputError
         If `cosines` or `alpha` are not what is expected, or as in `significance`.
+
+    Examples
+    --------
+    >>> import attnxr
+    >>> model = attnxr.load_model("minilm")
+    >>> enc = model.encode("Time flies like an arrow.")
+    >>> few = enc.isel(layer=[0], head=[3], position=[2, 3])
+    >>> attnxr.significance_power(model, few, cosines=[0.5, 0.95], draws=19).power.dims
+    ('layer', 'cosine')
     """
     tried = np.asarray(cosines, np.float64)
     if tried.ndim != 1 or not tried.size or (np.abs(tried) > 1).any() or (np.diff(tried) <= 0).any():
         raise InputError(f"cosines={cosines!r} was given; expected ascending numbers from -1 to 1.")
-    if not 0 < alpha < 1:
-        raise InputError(f"alpha={alpha!r} was given; expected a number between 0 and 1.")
+    alpha = fraction("alpha", alpha, 0.05)
     if whole_number("draws", draws, 1) + 1 < 1 / alpha:
         raise InputError(
             f"draws={draws} cannot give a p-value of {alpha} or less. Expected {1 / alpha - 1:.0f} or more."
         )
     compared: dict[str, Any] = {"vocab_layer": vocab_layer, "positional": positional}
     options = {"metric": metric, "of": "encoding", "space": "value", **compared}
-    whole = with_all_dims(encodings, "encoding")[0]
+    whole = with_all_dims(encodings, "head_encoding")[0]
     turned, word = _parts(model, whole, seed, options)
     unit = word / np.linalg.norm(word, axis=-1, keepdims=True)
     length = np.linalg.norm(turned, axis=-1, keepdims=True)
@@ -85,7 +97,7 @@ def significance_power(
     found = []
     for number, cosine in enumerate(tried):
         mixed = length * (cosine * unit + np.sqrt(1 - cosine**2) * across)
-        given = whole.assign(encoding=(whole["encoding"].dims, mixed.astype(np.float32)))
+        given = whole.assign(head_encoding=(whole["head_encoding"].dims, mixed.astype(np.float32)))
         result = significance(
             model,
             given,
@@ -93,7 +105,7 @@ def significance_power(
             draws=draws,
             seed=seed,
             metric=metric,
-            progress=nulls.within(progress, number / len(tried), 1 / len(tried)),
+            progress=within(told_to(progress), number / len(tried), 1 / len(tried)),
             **compared,
         )
         found.append((result["nearest_p"].values <= alpha).mean(axis=(1, 2)))
@@ -120,11 +132,11 @@ def _parts(
     both = model.vocabulary_encodings(encodings, entries, **compared)
     moments = model.moments(encodings, **compared)
     root, inverse, inside = nulls.roots(moments["covariance"].values)
-    deviation = (both["vector"] - moments["mean"]).values[..., None, :]
+    deviation = (both["vector"] - moments["vocabulary_mean"]).values[..., None, :]
     normal = generator.standard_normal(deviation.shape)
     radius, length = (np.linalg.norm(each, axis=-1, keepdims=True) for each in (deviation @ inverse, normal @ inside))
     kept = deviation - deviation @ inside
-    turned = moments["mean"].values + (kept + radius / length * (normal @ root))[..., 0, :]
+    turned = moments["vocabulary_mean"].values + (kept + radius / length * (normal @ root))[..., 0, :]
     return turned, both["vocabulary_encoding"].values
 
 

@@ -2,19 +2,23 @@
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
-from attnxr.errors import InputError, whole_number
+from attnxr.analysis.arrays import unit
+from attnxr.analysis.corpora import on_corpora
+from attnxr.checking import whole_number, with_all_dims
+from attnxr.errors import InputError
 from attnxr.model import Model
-from attnxr.question import Of, Space, VocabLayer, with_all_dims
-from attnxr.schema import ROGUE, describe, without_heads
+from attnxr.options import VARIABLE, Of, Space, VocabLayer
+from attnxr.schema import ROGUE, describe, only_dims
 
 PAIRS = ("vectors", "vector and entry", "entries")
 
 
+@on_corpora
 def rogue_dimensions(
     model: Model,
     encodings: xr.Dataset,
+    *,
     top: int = 3,
     of: Of = "encoding",
     space: Space = "value",
@@ -60,24 +64,34 @@ def rogue_dimensions(
     ----------
     .. [1] Timkey & van Schijndel, All Bark and No Bite: Rogue Dimensions in Transformer Language Models Obscure
        Representational Quality, EMNLP 2021, arXiv 2109.04404, section 3.
+
+    Examples
+    --------
+    >>> import attnxr
+    >>> model = attnxr.load_model("minilm")
+    >>> enc = model.encode("Time flies like an arrow.")
+    >>> attnxr.rogue_dimensions(model, enc).expected_cosine.dims
+    ('pairs', 'layer', 'head')
     """
     if of == "contribution":
         raise InputError(
             "Rogue dimensions were asked with of='contribution'; expected of='encoding', which it is made from, or a "
             "vector of the whole stream."
         )
-    moments = model.moments(encodings, ["direction"], of, space, vocab_layer, positional)
-    whole, _ = with_all_dims(encodings, of)
-    top = whole_number("top", top, 1, whole[of].shape[-1])
-    unit = _unit(whole[of].values.astype(np.float64))
-    n = unit.shape[-2]
-    entry = moments["direction"].values.reshape(unit.shape)
-    total = unit.sum(axis=-2)
+    moments = model.moments(
+        encodings, include=["direction"], of=of, space=space, vocab_layer=vocab_layer, positional=positional
+    )
+    whole, _ = with_all_dims(encodings, VARIABLE[of])
+    top = whole_number("top", top, 1, whole[VARIABLE[of]].shape[-1])
+    vectors = unit(whole[VARIABLE[of]].values.astype(np.float64))
+    n = vectors.shape[-2]
+    entry = moments["direction"].values.reshape(vectors.shape)
+    total = vectors.sum(axis=-2)
     both = n * (n - 1) if n > 1 else np.nan
     contribution = np.stack(
         [
-            (np.square(total) - np.square(unit).sum(axis=-2)) / both,
-            (unit * entry).mean(axis=-2),
+            (np.square(total) - np.square(vectors).sum(axis=-2)) / both,
+            (vectors * entry).mean(axis=-2),
             np.square(entry).mean(axis=-2),
         ]
     )
@@ -98,10 +112,4 @@ def rogue_dimensions(
         coords={**{dim: np.atleast_1d(moments[dim].values) for dim in dims}, "pairs": list(PAIRS)},
         attrs=moments.attrs,
     ).assign_coords(top_rank=np.arange(1, top + 1))
-    specs = ROGUE if len(dims) == 2 else without_heads(ROGUE)
-    return describe(result, specs).isel({dim: 0 for dim in dims if dim not in moments.dims})
-
-
-def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.divide(vectors, norm, out=np.zeros_like(vectors), where=norm > 0)
+    return describe(result, only_dims(ROGUE, dims)).isel({dim: 0 for dim in dims if dim not in moments.dims})

@@ -4,14 +4,16 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from attnxr.analysis.given import count
-from attnxr.errors import choice
-from attnxr.schema import ENCODINGS, SEQUENCE_DISTANCES, SEQUENCE_NEIGHBORS, check_tokens, describe, validate
+from attnxr.analysis.arrays import unit
+from attnxr.analysis.corpora import on_corpora
+from attnxr.checking import choice, tokens, whole_number
+from attnxr.options import METRICS, Metric
+from attnxr.schema import ENCODINGS, SEQUENCE_DISTANCES, SEQUENCE_NEIGHBORS, describe, validate
+from attnxr.texts import places
 
-METRICS = ("cosine", "euclidean", "dot", "centered_cosine")
 
-
-def sequence_distances(encodings: xr.Dataset, metric: str = "cosine") -> xr.Dataset:
+@on_corpora
+def sequence_distances(encodings: xr.Dataset, *, metric: Metric = "cosine") -> xr.Dataset:
     """Distance between the head encodings of every two positions, for every layer and head.
 
     Parameters
@@ -31,10 +33,18 @@ def sequence_distances(encodings: xr.Dataset, metric: str = "cosine") -> xr.Data
     ------
     InputError
         If the Dataset has no encodings or the metric is unknown.
+
+    Examples
+    --------
+    >>> import attnxr
+    >>> model = attnxr.load_model("minilm")
+    >>> enc = model.encode("Time flies like an arrow.")
+    >>> attnxr.sequence_distances(enc).distance.dims
+    ('layer', 'head', 'position', 'other_position')
     """
     choice("metric", metric, METRICS)
-    z = validate(encodings, ENCODINGS, required=("encoding", "position", "token", "text"))["encoding"]
-    check_tokens(encodings, "The Dataset")
+    z = validate(encodings, ENCODINGS, required=("head_encoding", "position", "token", "text"))["head_encoding"]
+    tokens(encodings, "The Dataset")
     vectors = z.transpose("layer", "head", "position", "feature").values.astype(np.float64)
     distance = xr.DataArray(
         _pairwise(vectors, metric).astype(np.float32),
@@ -51,7 +61,8 @@ def sequence_distances(encodings: xr.Dataset, metric: str = "cosine") -> xr.Data
     return describe(result, SEQUENCE_DISTANCES)
 
 
-def sequence_neighbors(encodings: xr.Dataset, k: int = 5, metric: str = "cosine") -> xr.Dataset:
+@on_corpora
+def sequence_neighbors(encodings: xr.Dataset, *, k: int = 5, metric: Metric = "cosine") -> xr.Dataset:
     """Find the k nearest other positions of the same text, for every layer, head and position.
 
     Parameters
@@ -73,15 +84,24 @@ def sequence_neighbors(encodings: xr.Dataset, k: int = 5, metric: str = "cosine"
     ------
     InputError
         As in `sequence_distances`, or if `k` is out of range.
+
+    Examples
+    --------
+    >>> import attnxr
+    >>> model = attnxr.load_model("minilm")
+    >>> enc = model.encode("Time flies like an arrow.")
+    >>> found = attnxr.sequence_neighbors(enc, k=2)
+    >>> found.neighbor.sel(layer=0, head=3, position=2).values.tolist()
+    ['arrow', 'time']
     """
-    validate(encodings, ENCODINGS, required=("encoding", "position", "token", "text"))
-    check_tokens(encodings, "The Dataset")
-    texts = encodings["text_id"].values if "text_id" in encodings.coords else np.zeros(encodings.sizes["position"])
-    places = [np.flatnonzero(texts == text) for text in np.unique(texts)]
-    shortest = min(map(len, places), default=0)
-    k = count("k", k, shortest - 1, f"as the shortest text has {shortest} positions")
-    parts = [_nearest(sequence_distances(encodings.isel(position=here), metric), k) for here in places]
-    order = np.argsort(np.concatenate(places), kind="stable")
+    validate(encodings, ENCODINGS, required=("head_encoding", "position", "token", "text"))
+    tokens(encodings, "The Dataset")
+    texts, _ = places(encodings)
+    of_text = [np.flatnonzero(texts == text) for text in np.unique(texts)]
+    shortest = min(map(len, of_text), default=0)
+    k = whole_number("k", k, 1, shortest - 1, f"as the shortest text has {shortest} positions")
+    parts = [_nearest(sequence_distances(encodings.isel(position=here), metric=metric), k) for here in of_text]
+    order = np.argsort(np.concatenate(of_text), kind="stable")
     result = xr.concat(parts, "position", data_vars="minimal", coords="minimal", compat="override", join="override")
     result = result.isel(position=order)
     result.attrs["k"] = k
@@ -103,7 +123,7 @@ def _nearest(distances: xr.Dataset, k: int) -> xr.Dataset:
     )
 
 
-def _pairwise(vectors: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
+def _pairwise(vectors: NDArray[np.float64], metric: Metric) -> NDArray[np.float64]:
     """Distances between all rows of (…, n, d): float64 (…, n, n)."""
     if metric == "euclidean":
         # One position at a time, by differences: |a|² + |b|² − 2ab would cancel for near ones.
@@ -113,9 +133,7 @@ def _pairwise(vectors: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
         return -_products(vectors)
     if metric == "centered_cosine":
         vectors = vectors - vectors.mean(axis=-2, keepdims=True)
-    norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    unit = np.divide(vectors, norm, out=np.zeros_like(vectors), where=norm > 0)
-    return np.maximum(0, 1 - _products(unit))
+    return np.maximum(0, 1 - _products(unit(vectors)))
 
 
 def _products(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """Is a neighbour list more than noise? p-values of how near the nearest are, against three kinds of chance."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import xarray as xr
@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
 from attnxr.analysis import nulls
-from attnxr.errors import InputError, choice, whole_number
+from attnxr.analysis.corpora import on_corpora
+from attnxr.checking import choice, whole_number, with_all_dims
+from attnxr.errors import InputError
 from attnxr.model import Model
-from attnxr.question import Of, Space, VocabLayer, with_all_dims
-from attnxr.schema import SIGNIFICANCE, describe, without_heads
-from attnxr.search import Metric, Progress
+from attnxr.options import VARIABLE, Metric, Of, Space, VocabLayer
+from attnxr.schema import SIGNIFICANCE, describe, only_dims
+from attnxr.search.nearest import Progress, told_to
 
 Null = Literal["rotation", "heads", "shuffled"]
 
@@ -32,9 +34,11 @@ _FAMILIES: dict[Within, str] = {
 _DRAWS = {"rotation": 99, "shuffled": 19}  # each of the latter is a forward pass or two
 
 
+@on_corpora
 def significance(
     model: Model,
     encodings: xr.Dataset,
+    *,
     null: Null = "rotation",
     k: int = 15,
     draws: int | None = None,
@@ -45,7 +49,7 @@ def significance(
     vocab_layer: VocabLayer = "input",
     positional: bool = True,
     within: Within = "layer",
-    progress: Progress = lambda fraction: None,
+    progress: Progress | None = None,
 ) -> xr.Dataset:
     """Hold the nearest distance, and the mean of the k nearest, against what chance would give.
 
@@ -108,7 +112,7 @@ def significance(
     within : {"layer", "head", "all"}
         What a q-value is corrected for: all heads and positions of its layer, all positions of its head and layer, or
         everything in the Dataset.
-    progress : callable
+    progress : callable, optional
         Told the fraction done, 0 … 1, now and then; what it raises ends the search.
 
     Returns
@@ -134,9 +138,18 @@ def significance(
     .. [2] Phipson & Smyth, Permutation P-values Should Never Be Zero, 2010.
     .. [3] Benjamini & Hochberg, Controlling the False Discovery Rate, 1995.
     .. [4] Benjamini & Yekutieli, The Control of the False Discovery Rate in Multiple Testing under Dependency, 2001.
+
+    Examples
+    --------
+    >>> import attnxr
+    >>> model = attnxr.load_model("minilm")
+    >>> enc = model.encode("Time flies like an arrow.")
+    >>> found = attnxr.significance(model, enc.isel(layer=[0], head=[3]), draws=19)
+    >>> found.nearest_p.dims, found.attrs["null"]
+    (('layer', 'head', 'position'), 'rotation')
     """
-    choice("null", null, tuple(HYPOTHESES))
-    choice("within", within, tuple(_FAMILIES))
+    choice("null", null, get_args(Null))
+    choice("within", within, get_args(Within))
     if null == "heads" and draws is not None:
         raise InputError(
             f"draws={draws!r} was given with null='heads', which has one draw for each other head. Expected no draws."
@@ -145,17 +158,18 @@ def significance(
     seed = whole_number("seed", seed, 0)
     options = {"metric": metric, "of": of, "space": space, "vocab_layer": vocab_layer, "positional": positional}
     nulls.check(null, model, encodings, of, space)
-    near = model.neighbors(encodings, k, **options)  # type: ignore[arg-type]
-    variable = "encoding" if of == "contribution" else of
+    near = model.neighbors(encodings, k=k, **options)  # type: ignore[arg-type]
+    variable = VARIABLE[of]
     asked = nulls.Asked(model, with_all_dims(encodings, variable)[0], variable, near.sizes["rank"], options)
     shape = asked.vectors().shape[:3]
     observed = nulls.statistics(near["distance"].values).reshape(2, *shape)
+    told = told_to(progress)
     if null == "rotation":
-        drawn = nulls.rotation(asked, draws, seed, progress)
+        drawn = nulls.rotation(asked, draws, seed, told)
     elif null == "heads":
-        drawn = nulls.other_heads(asked, seed, progress)
+        drawn = nulls.other_heads(asked, seed, told)
     else:
-        drawn = nulls.shuffled(asked, draws, seed, progress)
+        drawn = nulls.shuffled(asked, draws, seed, told)
     nearer, farther, made = (np.zeros(observed.shape, np.int64) for _ in range(3))
     total = np.zeros(observed.shape)
     of_layer = np.zeros((nulls.PERMUTATIONS if null == "heads" else draws, *observed.shape[:2]))
@@ -172,7 +186,7 @@ def significance(
     dims = [dim for dim in ("layer", "head", "kv_head", "position") if dim in near.coords]
     dropped = [dim for dim in dims if dim not in near.dims]
     result = near.drop_vars([*near.data_vars, "rank"]).expand_dims(dropped)
-    specs = SIGNIFICANCE if len(dims) == 3 else without_heads(SIGNIFICANCE)
+    specs = only_dims(SIGNIFICANCE, dims)
     own_p = near["own_rank"].values.reshape(shape) / model.vocab_size
     found = {"own_p": own_p, "own_q": _corrected(own_p, within)}
     for i, name in enumerate(("nearest", "k_mean")):

@@ -2,22 +2,27 @@
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
+from attnxr.analysis.corpora import on_corpora
 from attnxr.analysis.given import Given, attribute, neighbors, same_texts
+from attnxr.checking import same_labels
 from attnxr.errors import InputError
 from attnxr.schema import TRAJECTORIES, describe
 
 _REQUIRED = ("own_rank", "own_distance")
 
 
+@on_corpora
 def trajectories(near: xr.Dataset, stream: xr.Dataset | None = None) -> xr.Dataset:
     """Own rank and own similarity over layers, for each head, over heads, and for the residual stream.
 
     Parameters
     ----------
-    near : xr.Dataset
-        What `Model.neighbors` returns, of one text or of many, or a selection from it. Without heads (``of="residual"``
-        or ``"hidden"``) the summaries over heads are left out.
+    near : xr.Dataset or xr.DataTree
+        What `Model.neighbors` returns, of one text or of many, or a selection from it; or a corpus, of which everything
+        is computed when it is asked for, chunk by chunk. Without heads (``of="residual"`` or ``"hidden"``) the
+        summaries over heads are left out.
     stream : xr.Dataset, optional
         Of the same text, layers and positions: what `Model.neighbors` returns with ``of="residual"`` or ``"hidden"``.
         Its metric may be another one.
@@ -39,6 +44,15 @@ def trajectories(near: xr.Dataset, stream: xr.Dataset | None = None) -> xr.Datas
     ------
     InputError
         If a Dataset is not what is expected, or the stream is of another text, of other layers or positions.
+
+    Examples
+    --------
+    >>> import attnxr
+    >>> model = attnxr.load_model("minilm")
+    >>> enc = model.encode("Time flies like an arrow.")
+    >>> near = model.neighbors(enc, k=5)
+    >>> attnxr.trajectories(near).own_quantile.sel(layer=0, head=3, position=2).item() < 0.01
+    True
     """
     given = neighbors(near, *_REQUIRED)
     result = given.bare().assign(_own(given, "near"))
@@ -60,14 +74,26 @@ def _own(given: Given, name: str) -> dict[str, xr.Variable]:
 
 
 def _over_heads(given: Given, head: str) -> dict[str, xr.Variable]:
-    rank, distance = (given.near.variables[each].transpose("layer", "position", head).values for each in _REQUIRED)
+    rank, distance = (given.near.variables[each] for each in _REQUIRED)
+    best, smallest, median = xr.apply_ufunc(
+        _summary,
+        rank,
+        distance,
+        given.near[head].variable,
+        input_core_dims=[[head]] * 3,
+        output_core_dims=[[]] * 3,
+        dask="parallelized",
+        keep_attrs=False,
+        output_dtypes=[np.int64, rank.dtype, np.float64],
+        dask_gufunc_kwargs={"allow_rechunk": True},
+    )
+    return {"best_head": best, "best_own_rank": smallest, "median_own_rank": median}
+
+
+def _summary(rank: NDArray[np.int32], distance: NDArray[np.float32], heads: NDArray[np.int64]) -> tuple[NDArray, ...]:
+    """Of each (…, head): the head with the smallest rank, that rank, and their median."""
     best = np.lexsort((distance, rank), axis=-1)[..., 0]
-    dims = ("layer", "position")
-    return {
-        "best_head": xr.Variable(dims, given.near[head].values[best]),
-        "best_own_rank": xr.Variable(dims, rank.min(axis=-1)),
-        "median_own_rank": xr.Variable(dims, np.median(rank, axis=-1)),
-    }
+    return heads[best], rank.min(axis=-1), np.median(rank, axis=-1)
 
 
 def _of_stream(heads: Given, stream: xr.Dataset) -> dict[str, xr.Variable]:
@@ -78,10 +104,5 @@ def _of_stream(heads: Given, stream: xr.Dataset) -> dict[str, xr.Variable]:
             "model.neighbors(encodings, of='hidden', space='embedding')."
         )
     same_texts(heads.near, given.near, "near and stream")
-    for dim in ("layer", "position"):
-        if not np.array_equal(heads.near[dim].values, given.near[dim].values):
-            raise InputError(
-                f"near has {dim}s {heads.near[dim].values.tolist()!s:.80}, and stream "
-                f"{given.near[dim].values.tolist()!s:.80}; expected the same. Select the same from both."
-            )
+    same_labels(heads.near, given.near, given.dims, ("near", "stream"), "Select the same from both.")
     return _own(given, "stream")

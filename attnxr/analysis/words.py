@@ -8,9 +8,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from attnxr.analysis.given import attribute, key_tokens
-from attnxr.errors import InputError, choice
-from attnxr.schema import TOKEN_COORDS, WORD_COORDS, check_tokens, describe, validate
+from attnxr.analysis.corpora import on_corpora
+from attnxr.analysis.given import key_tokens
+from attnxr.checking import choice, tokens
+from attnxr.errors import InputError
+from attnxr.schema import TOKEN_COORDS, WORD_COORDS, describe, validate
+from attnxr.texts import places, sources
 
 How = Literal["mean", "median", "min", "max", "first", "last"]
 
@@ -18,7 +21,8 @@ _REDUCE: dict[str, Callable[..., NDArray]] = {"mean": np.mean, "median": np.medi
 _PICK = {"first": 0, "last": -1}
 
 
-def words(dataset: xr.Dataset, how: How | Mapping[str, How] | None = None) -> xr.Dataset:
+@on_corpora
+def words(dataset: xr.Dataset, *, how: How | Mapping[str, How] | None = None) -> xr.Dataset:
     """Put the tokens of each word together: ``position`` becomes ``word``, all other dimensions stay.
 
     Words are those of the coord ``word``, the tokenizer's, which may set punctuation apart. Tokens of no word (−1:
@@ -57,6 +61,14 @@ def words(dataset: xr.Dataset, how: How | Mapping[str, How] | None = None) -> xr
     InputError
         If there are no positions or no words, an aggregation is unknown or has no meaning for a variable, or attention
         is given without all positions.
+
+    Examples
+    --------
+    >>> import attnxr
+    >>> model = attnxr.load_model("minilm")
+    >>> enc = model.encode("An unbelievable arrow.")
+    >>> attnxr.words(enc).word_text.values.tolist()
+    ['An', 'unbelievable', 'arrow', '.']
     """
     validate(dataset, {})
     if "position" not in dataset.dims:
@@ -65,7 +77,7 @@ def words(dataset: xr.Dataset, how: How | Mapping[str, How] | None = None) -> xr
             "slices, so that dimensions are kept: isel(position=[3])."
         )
     validate(dataset, {}, required=tuple(TOKEN_COORDS))
-    check_tokens(dataset, "The Dataset")
+    tokens(dataset, "The Dataset")
     if len(np.unique(dataset["position"].values)) < dataset.sizes["position"]:
         raise InputError(
             "The Dataset has positions more than once, as where two of one text were joined: their tokens would be put "
@@ -93,7 +105,7 @@ def words(dataset: xr.Dataset, how: How | Mapping[str, How] | None = None) -> xr
 def _groups(dataset: xr.Dataset) -> list[NDArray[np.intp]]:
     """Index of the tokens of each word; words and tokens in the order of their positions."""
     word_of = dataset["word"].values
-    text_of = dataset["text_id"].values if "text_id" in dataset.coords else np.zeros_like(word_of)
+    text_of, _ = places(dataset)
     found: dict[tuple[int, int], list[int]] = {}
     for i in np.argsort(dataset["position"].values):
         if word_of[i] >= 0:
@@ -175,9 +187,8 @@ def _summed_over_keys(dataset: xr.Dataset, groups: list[NDArray[np.intp]]) -> xr
 def _coords(dataset: xr.Dataset, groups: list[NDArray[np.intp]]) -> dict[str, Any]:
     first = [group[0] for group in groups]
     several = "text_id" in dataset.coords
-    text_of = dataset["text_id"].values[first] if several else np.zeros(len(groups), np.int64)
-    given = attribute(dataset, "text", "The Dataset")
-    texts = json.loads(given) if several else [given]
+    text_of = places(dataset)[0][first]
+    texts = sources(dataset)
     starts, ends = dataset["char_start"].values, dataset["char_end"].values
     char_start, char_end = np.full((2, len(groups)), -1)
     written = np.empty(len(groups), object)

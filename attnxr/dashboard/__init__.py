@@ -1,17 +1,18 @@
 """The dashboard: linked views over one State, for a notebook or a served page."""
 
-from attnxr.dashboard.attention_view import AttentionMatrix
-from attnxr.dashboard.compare_view import Compare
-from attnxr.dashboard.encoding_map import EncodingMap
-from attnxr.dashboard.given import state_of
-from attnxr.dashboard.layout import Dashboard, explore
-from attnxr.dashboard.map_views import HeadMap, Maps, PositionMap
-from attnxr.dashboard.over_layers import OverLayers
-from attnxr.dashboard.signal_view import SignalOrNoise
-from attnxr.dashboard.state import State
-from attnxr.dashboard.take_away import TakeAway
-from attnxr.dashboard.views import NeighborTable, SequenceTable, TokenStrip
-from attnxr.dashboard.worker import Worker
+from attnxr.dashboard.compute.worker import Worker
+from attnxr.dashboard.session.state import State
+from attnxr.dashboard.views.attention import AttentionMatrix
+from attnxr.dashboard.views.compare import Compare
+from attnxr.dashboard.views.dashboard import Dashboard, explore
+from attnxr.dashboard.views.doing import WhatItDoes
+from attnxr.dashboard.views.encoding_map import EncodingMap
+from attnxr.dashboard.views.maps import HeadMap, Maps, PositionMap
+from attnxr.dashboard.views.over_layers import OverLayers
+from attnxr.dashboard.views.signal import SignalOrNoise
+from attnxr.dashboard.views.state_of import state_of
+from attnxr.dashboard.views.tables import NeighborTable, SequenceTable, TokenStrip
+from attnxr.dashboard.views.take_away import TakeAway
 
 __all__ = [
     "AttentionMatrix",
@@ -28,6 +29,7 @@ __all__ = [
     "State",
     "TakeAway",
     "TokenStrip",
+    "WhatItDoes",
     "Worker",
     "explore",
     "state_of",

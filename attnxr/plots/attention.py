@@ -82,6 +82,14 @@ def attention_map(
     holoviews.Overlay
         An ``Image`` with logarithmic colours, the first token in the top row, under a ``Rectangles`` that outlines
         the chosen row.
+
+    Examples
+    --------
+    >>> import attnxr
+    >>> model = attnxr.load_model("minilm")
+    >>> enc = model.encode("Time flies like an arrow.")
+    >>> from attnxr import plots
+    >>> element = plots.attention_map(enc, layer=1, head=3)
     """
     weights = attention_columns(encodings, layer, head)["image"][0]
     n = len(weights)

@@ -8,8 +8,15 @@ RAMP = interp_palette(YlGnBu9, 256)
 """From dark blue to pale yellow, lightness rising evenly all the way."""
 CHOSEN = "#e8710a"
 MISSING = "#8080801f"
+MISSING_BETWEEN = "#808080a0"
+"""Where the middle of the colours is the background's, which `MISSING` is too much like."""
 OWN = "#0f9d6e"
 QUIET = "#7a8fa8"
+FOR, AGAINST = "#4393c3", "#d6604d"
+_DIVERGING = {
+    False: interp_palette(("#2166ac", "#92c5de", "#f7f7f7", "#f4a582", "#b2182b"), 255),
+    True: interp_palette(("#92c5ff", "#2f6ea8", "#2a2e35", "#a8512f", "#ffb28a"), 255),
+}
 
 
 def ramp(dark: bool = False) -> list[str]:
@@ -26,6 +33,22 @@ def ramp(dark: bool = False) -> list[str]:
         Colours in hex notation.
     """
     return list(reversed(RAMP)) if dark else list(RAMP)
+
+
+def diverging(dark: bool = False) -> list[str]:
+    """255 colours from blue over the background's to red, which can be told apart without colour vision.
+
+    Parameters
+    ----------
+    dark : bool
+        Whether the background is dark.
+
+    Returns
+    -------
+    list of str
+        Colours in hex notation.
+    """
+    return list(_DIVERGING[dark])
 
 
 def ink_on(color: str) -> str:
@@ -56,6 +79,6 @@ def luminance(color: str) -> float:
     -------
     float
     """
-    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4 for channel in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -9,11 +9,10 @@ import holoviews.plotting.bokeh
 import numpy as np
 import xarray as xr
 from bokeh.models import FixedTicker
-from bokeh.palettes import interp_palette
 
-from attnxr.errors import choice
-from attnxr.plots.colors import CHOSEN, MISSING, RAMP
-from attnxr.plots.grids import cell_outline, layer_ticks, thinned
+from attnxr.checking import choice
+from attnxr.plots import grids
+from attnxr.plots.colors import MISSING, RAMP, diverging
 
 DIFFERENCES = {
     "own_rank": "Own rank, change",
@@ -21,12 +20,7 @@ DIFFERENCES = {
     "attention_distance": "Attention moved",
 }
 """What can be drawn of a comparison, and what it is called."""
-_CHANGE = {
-    False: interp_palette(("#2166ac", "#92c5de", "#f7f7f7", "#f4a582", "#b2182b"), 255),
-    True: interp_palette(("#92c5ff", "#2f6ea8", "#2a2e35", "#a8512f", "#ffb28a"), 255),
-}
 _MOST_CHANGE = 2.0  # decades; what changes more has the same colour
-_EDGE = 0.04
 
 
 def difference_palette(measure: str, dark: bool = False) -> list[str]:
@@ -47,22 +41,22 @@ def difference_palette(measure: str, dark: bool = False) -> list[str]:
     """
     choice("measure", measure, tuple(DIFFERENCES))
     if measure == "own_rank":
-        return list(_CHANGE[dark])
+        return diverging(dark)
     lowest_stands_out = measure == "rbo"
     return list(RAMP) if lowest_stands_out != dark else list(reversed(RAMP))
 
 
-def difference_columns(found: xr.Dataset, own_rank: xr.DataArray, row: int | None, measure: str) -> dict[str, Any]:
+def difference_columns(comparison: xr.Dataset, own_rank: xr.DataArray, row: int | None, measure: str) -> dict[str, Any]:
     """What the difference map shows of one position, a flat column for each quantity.
 
     Parameters
     ----------
-    found : xarray.Dataset
-        What ``attnxr.compare`` returns.
+    comparison : xarray.Dataset
+        What ``attnxr.comparison`` returns.
     own_rank : xarray.DataArray
         Own ranks (layer, head) of the token in the first of the two.
     row : int, optional
-        Index along ``position`` of `found`; None where the token has no counterpart.
+        Index along ``position`` of `comparison`; None where the token has no counterpart.
     measure : {"own_rank", "rbo", "attention_distance"}
         One of `DIFFERENCES`.
 
@@ -75,16 +69,16 @@ def difference_columns(found: xr.Dataset, own_rank: xr.DataArray, row: int | Non
         nothing is known.
     """
     choice("measure", measure, tuple(DIFFERENCES))
-    shape = found.sizes["layer"], found.sizes["head"]
+    shape = comparison.sizes["layer"], comparison.sizes["head"]
     layers, heads = np.indices(shape)
     blank = np.full(layers.size, np.nan)
-    numbers = found["layer"].values[layers.ravel()]
+    numbers = comparison["layer"].values[layers.ravel()]
     columns = {"head": heads.ravel(), "layer": layers.ravel(), "number": numbers}
     columns["before"] = own_rank.values.ravel().astype(float)
     if row is None:
         missing = dict.fromkeys(("value", "after", "rbo", "attention_distance"), blank)
         return columns | missing
-    here = found.isel(position=row).transpose("layer", "head", ...)
+    here = comparison.isel(position=row).transpose("layer", "head", ...)
     after = columns["before"] + here["own_rank_difference"].values.ravel()
     columns |= {"after": after, "rbo": here["rbo"].values.ravel()}
     moved = here["attention_distance"].values.ravel() if "attention_distance" in here else blank
@@ -94,11 +88,11 @@ def difference_columns(found: xr.Dataset, own_rank: xr.DataArray, row: int | Non
 
 
 def difference_map(
-    found: xr.Dataset,
+    comparison: xr.Dataset,
     own_rank: xr.DataArray,
     row: int | None,
-    measure: str = "own_rank",
     *,
+    measure: str = "own_rank",
     layer: int | None = None,
     head: int | None = None,
     dark: bool = False,
@@ -107,7 +101,7 @@ def difference_map(
 
     Parameters
     ----------
-    found, own_rank, row, measure
+    comparison, own_rank, row, measure
         As of `difference_columns`.
     layer, head : int, optional
         The cell to outline; none is outlined unless both are given.
@@ -119,11 +113,11 @@ def difference_map(
     holoviews.Overlay
         A ``HeatMap`` under a ``Rectangles`` that outlines the chosen cell.
     """
-    columns = difference_columns(found, own_rank, row, measure)
-    n_layers, n_heads = found.sizes["layer"], found.sizes["head"]
+    columns = difference_columns(comparison, own_rank, row, measure)
     label = hv.Dimension("value", label=DIFFERENCES[measure])
-    kdims = [hv.Dimension("head", label="Head"), hv.Dimension("layer", label="Layer")]
-    cells = hv.HeatMap(columns, kdims, [label, "number", "before", "after", "rbo", "attention_distance"]).opts(
+    cells = grids.over_layers_and_heads(
+        columns, [label, "number", "before", "after", "rbo", "attention_distance"]
+    ).opts(
         cmap=difference_palette(measure, dark),
         clim=(-_MOST_CHANGE, _MOST_CHANGE) if measure == "own_rank" else (0, 1),
         clipping_colors={"NaN": MISSING},
@@ -140,20 +134,7 @@ def difference_map(
             ("Attention moved", "@attention_distance{0.00}"),
         ],
     )
-    edges = cell_outline(layer, head) if layer is not None and head is not None else None
-    corners = [tuple(edges[name][0] for name in ("left", "bottom", "right", "top"))] if edges else []
-    outline = hv.Rectangles(corners).opts(fill_alpha=0, line_color=CHOSEN, line_width=3, tools=[])
-    return (cells * outline).opts(
-        xlim=(-0.5 - _EDGE, n_heads - 0.5 + _EDGE),
-        ylim=(-0.5 - _EDGE, n_layers - 0.5 + _EDGE),
-        xticks=thinned(n_heads),
-        yticks=layer_ticks(found),
-        ylabel="Layer (0 reads the input)",
-        default_tools=[],
-        toolbar=None,
-        show_legend=False,
-        backend_opts={"plot.output_backend": "canvas"},
-    )
+    return grids.over_heads(cells, comparison, layer, head)
 
 
 def _colorbar(measure: str) -> dict[str, Any]:

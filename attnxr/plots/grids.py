@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import holoviews as hv
+import holoviews.plotting.bokeh
+import numpy as np
+import pandas as pd
 import xarray as xr
 from bokeh.models import CustomJSHover, FixedTicker, HoverTool, NumeralTickFormatter
 
@@ -28,7 +32,36 @@ BARE: dict[str, Any] = {
     "backend_opts": {"plot.output_backend": "canvas"},
 }
 """Options of an overlay that is looked at and clicked, and neither moved nor enlarged."""
+FRAME: dict[str, Any] = {"frame_width": 460, "frame_height": 260, "fontsize": {"title": "11pt"}}
+"""Options of an overlay that has a title, which must have room."""
+BARS: dict[str, Any] = {
+    "color": "color",
+    "line_color": None,
+    "bar_width": 0.7,
+    "invert_axes": True,
+    "toolbar": None,
+    "responsive": True,
+    "tools": ["hover"],
+    "xlabel": "",
+}
+"""Options of bars that lie one below the other, in the colours of a column of theirs."""
+LAYER = hv.Dimension("layer", label="Layer (0 reads the input)")
+HEADS = [hv.Dimension("head", label="Head"), LAYER]
+"""Dimensions of a map over layers and heads."""
 Corners = tuple[float, float, float, float]
+
+
+def over_layers_and_heads(columns: Mapping[str, Any], values: Sequence[hv.Dimension | str]) -> hv.HeatMap:
+    """Cells of a map over layers and heads, given as a flat column for each quantity.
+
+    HoloViews makes a table of pandas of them. Where pyarrow is installed, pandas keeps strings in arrays of a kind that
+    HoloViews cannot lay out as a grid; so they are given as plain objects.
+    """
+    table = {}
+    for name in (str(dimension) for dimension in (*HEADS, *values)):
+        column = np.asarray(columns[name])
+        table[name] = pd.Series(column, dtype=None if column.dtype.kind in "biuf" else object)
+    return hv.HeatMap(pd.DataFrame(table), HEADS, list(values))
 
 
 def outlines(*corners: Corners) -> dict[str, list[float]]:
@@ -47,6 +80,19 @@ def cell_outline(layer: int, head: int) -> dict[str, list[float]]:
     return outlines(cell(head, layer))
 
 
+def over_heads(cells: hv.HeatMap, dataset: xr.Dataset, layer: int | None, head: int | None) -> hv.Overlay:
+    """Map of the layers and heads of a Dataset, under the outline of one cell, if both are given."""
+    n_layers, n_heads = dataset.sizes["layer"], dataset.sizes["head"]
+    chosen = [] if layer is None or head is None else [cell(head, layer)]
+    return (cells * hv.Rectangles(chosen).opts(**OUTLINE, line_width=3)).opts(
+        **BARE,
+        xlim=(-0.5 - EDGE, n_heads - 0.5 + EDGE),
+        ylim=(-0.5 - EDGE, n_layers - 0.5 + EDGE),
+        xticks=ticks(dataset, "head"),
+        yticks=ticks(dataset, "layer"),
+    )
+
+
 def thinned(count: int) -> list[int]:
     """Ticks of so many cells: all of them, or every second, fifth, tenth … so that their numbers have room."""
     most = 16 if count <= 100 else 8
@@ -55,9 +101,9 @@ def thinned(count: int) -> list[int]:
     return list(range(0, count, step))
 
 
-def layer_ticks(dataset: xr.Dataset) -> list[tuple[int, str]]:
-    """Ticks of the layers of a Dataset: its index, and its number in the model."""
-    numbers = dataset["layer"].values
+def ticks(dataset: xr.Dataset, dim: str) -> list[tuple[int, str]]:
+    """Ticks of the layers or heads of a Dataset: its index, and its number in the model."""
+    numbers = dataset[dim].values
     return [(index, str(numbers[index])) for index in thinned(len(numbers))]
 
 

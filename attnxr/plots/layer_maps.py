@@ -15,11 +15,15 @@ from attnxr.plots.colors import MISSING
 from attnxr.plots.measures import MEASURES, measure_values
 from attnxr.tokens import label
 
-_LAYER = hv.Dimension("layer", label="Layer (0 reads the input)")
-
 
 def head_columns(
-    near: xr.Dataset, position: int, measure: str = "own_rank", significance: Sequence[xr.Dataset] = ()
+    near: xr.Dataset,
+    position: int,
+    *,
+    measure: str = "own_rank",
+    significance: Sequence[xr.Dataset] = (),
+    overlaps: xr.Dataset | None = None,
+    effects: Sequence[xr.Dataset] = (),
 ) -> dict[str, np.ndarray]:
     """What the map over layers and heads shows of one position, a flat column for each quantity.
 
@@ -33,6 +37,10 @@ def head_columns(
         A key of `MEASURES`.
     significance : sequence of xarray.Dataset
         What `attnxr.significance` returned for some of the layers.
+    overlaps : xarray.Dataset, optional
+        What `attnxr.overlap` returned for the neighbours, for the measure of that name; without it, it is computed.
+    effects : sequence of xarray.Dataset
+        What `attnxr.effects` returned for some of the positions, for the measure ``recovered``.
 
     Returns
     -------
@@ -41,7 +49,9 @@ def head_columns(
         ``written`` (the value in words), ``own_rank``, ``nearest`` and ``distance`` (of the nearest token), one entry a
         cell.
     """
-    values = measure_values(measure, near, significance, position=position)
+    values = measure_values(
+        measure, near, significance=significance, overlaps=overlaps, effects=effects, position=position
+    )
     layers, heads = np.indices(values.shape)
     return {
         "head": heads.ravel(),
@@ -58,9 +68,11 @@ def head_columns(
 def head_map(
     near: xr.Dataset,
     position: int,
+    *,
     measure: str = "own_rank",
     significance: Sequence[xr.Dataset] = (),
-    *,
+    overlaps: xr.Dataset | None = None,
+    effects: Sequence[xr.Dataset] = (),
     layer: int | None = None,
     head: int | None = None,
     dark: bool = False,
@@ -80,6 +92,10 @@ def head_map(
         is nearest to what the head wrote there.
     significance : sequence of xarray.Dataset
         What `attnxr.significance` returned for some of the layers.
+    overlaps : xarray.Dataset, optional
+        What `attnxr.overlap` returned for the neighbours, for the measure of that name; without it, it is computed.
+    effects : sequence of xarray.Dataset
+        What `attnxr.effects` returned for some of the positions, for the measure ``recovered``.
     layer, head : int, optional
         The cell to outline; none is outlined unless both are given.
     dark : bool
@@ -89,16 +105,22 @@ def head_map(
     -------
     holoviews.Overlay
         A ``HeatMap`` under a ``Rectangles`` that outlines the chosen cell.
+
+    Examples
+    --------
+    >>> import attnxr
+    >>> model = attnxr.load_model("minilm")
+    >>> enc = model.encode("Time flies like an arrow.")
+    >>> near = model.neighbors(enc, k=5)
+    >>> from attnxr import plots
+    >>> element = plots.head_map(near, position=2, measure="own_rank")
     """
     shown, limits = MEASURES[measure], MEASURES[measure].limits(near)
-    columns = head_columns(near, position, measure, significance)
-    n_layers, n_heads = near.sizes["layer"], near.sizes["head"]
+    columns = head_columns(
+        near, position, measure=measure, significance=significance, overlaps=overlaps, effects=effects
+    )
     names = [name for name in columns if name not in ("head", "layer", "value")]
-    cells = hv.HeatMap(
-        tuple(columns[name] for name in ("head", "layer", "value", *names)),
-        kdims=[hv.Dimension("head", label="Head"), _LAYER],
-        vdims=[hv.Dimension("value", label=shown.title), *names],
-    ).opts(
+    cells = grids.over_layers_and_heads(columns, [hv.Dimension("value", label=shown.title), *names]).opts(
         **grids.color_options(shown, limits, dark),
         **grids.color_bar(shown, limits),
         clipping_colors={"NaN": MISSING},
@@ -113,18 +135,17 @@ def head_map(
             ("Its distance", "@distance{0.000}"),
         ],
     )
-    chosen = [] if layer is None or head is None else [grids.cell(head, layer)]
-    return (cells * hv.Rectangles(chosen).opts(**grids.OUTLINE, line_width=3)).opts(
-        **grids.BARE,
-        xlim=(-0.5 - grids.EDGE, n_heads - 0.5 + grids.EDGE),
-        ylim=(-0.5 - grids.EDGE, n_layers - 0.5 + grids.EDGE),
-        xticks=grids.thinned(n_heads),
-        yticks=grids.layer_ticks(near),
-    )
+    return grids.over_heads(cells, near, layer, head)
 
 
 def position_columns(
-    near: xr.Dataset, head: int, measure: str = "own_rank", significance: Sequence[xr.Dataset] = ()
+    near: xr.Dataset,
+    head: int,
+    *,
+    measure: str = "own_rank",
+    significance: Sequence[xr.Dataset] = (),
+    overlaps: xr.Dataset | None = None,
+    effects: Sequence[xr.Dataset] = (),
 ) -> dict[str, list[Any]]:
     """What the map over layers and positions shows of one head: one image.
 
@@ -138,22 +159,29 @@ def position_columns(
         A key of `MEASURES`.
     significance : sequence of xarray.Dataset
         What `attnxr.significance` returned for some of the layers.
+    overlaps : xarray.Dataset, optional
+        What `attnxr.overlap` returned for the neighbours, for the measure of that name; without it, it is computed.
+    effects : sequence of xarray.Dataset
+        What `attnxr.effects` returned for some of the positions, for the measure ``recovered``.
 
     Returns
     -------
     dict of str to list
         Columns ``image`` (float32) and ``nearest`` (str), each one array (layer, position).
     """
-    values = measure_values(measure, near, significance, head=head)
+    known: dict[str, Any] = {"significance": significance, "overlaps": overlaps, "effects": effects}
+    values = measure_values(measure, near, **known, head=head)
     return {"image": [values.astype(np.float32)], "nearest": [_nearest(near, head=head)]}
 
 
 def position_map(
     near: xr.Dataset,
     head: int,
+    *,
     measure: str = "own_rank",
     significance: Sequence[xr.Dataset] = (),
-    *,
+    overlaps: xr.Dataset | None = None,
+    effects: Sequence[xr.Dataset] = (),
     layer: int | None = None,
     position: int | None = None,
     dark: bool = False,
@@ -170,6 +198,10 @@ def position_map(
         A key of `MEASURES`.
     significance : sequence of xarray.Dataset
         What `attnxr.significance` returned for some of the layers.
+    overlaps : xarray.Dataset, optional
+        What `attnxr.overlap` returned for the neighbours, for the measure of that name; without it, it is computed.
+    effects : sequence of xarray.Dataset
+        What `attnxr.effects` returned for some of the positions, for the measure ``recovered``.
     layer, position : int, optional
         The cell to outline, and its column; none is outlined unless both are given.
     dark : bool
@@ -180,9 +212,20 @@ def position_map(
     holoviews.Overlay
         An ``Image`` under a ``Rectangles`` that outlines the chosen cell and its column. Its colours are those of
         `head_map`.
+
+    Examples
+    --------
+    >>> import attnxr
+    >>> model = attnxr.load_model("minilm")
+    >>> enc = model.encode("Time flies like an arrow.")
+    >>> near = model.neighbors(enc, k=5)
+    >>> from attnxr import plots
+    >>> element = plots.position_map(near, head=3, measure="origin")
     """
     shown, limits = MEASURES[measure], MEASURES[measure].limits(near)
-    columns = position_columns(near, head, measure, significance)
+    columns = position_columns(
+        near, head, measure=measure, significance=significance, overlaps=overlaps, effects=effects
+    )
     n_layers, n = columns["image"][0].shape
     names = grids.token_names(near)
     values = columns["image"][0]
@@ -191,7 +234,7 @@ def position_map(
     cells = hv.Image(
         values[::-1],  # from the top row to the bottom one
         bounds=(-0.5, -0.5, n - 0.5, n_layers - 0.5),
-        kdims=[hv.Dimension("position", label="Position"), _LAYER],
+        kdims=[hv.Dimension("position", label="Position"), grids.LAYER],
         vdims=[hv.Dimension("value", label=shown.title)],
     ).opts(
         **grids.color_options(shown, limits, dark),
@@ -217,7 +260,7 @@ def position_map(
         xlim=(-0.5 - grids.EDGE, n - 0.5 + grids.EDGE),
         ylim=(-0.5 - grids.EDGE, n_layers - 0.5 + grids.EDGE),
         xticks=grids.thinned(n),
-        yticks=grids.layer_ticks(near),
+        yticks=grids.ticks(near, "layer"),
     )
 
 

@@ -9,9 +9,29 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from attnxr.analysis.overlap import overlap
 from attnxr.plots.colors import ramp
 
 Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is known of a text beside its neighbours.
+
+    Parameters
+    ----------
+    significance : sequence of xarray.Dataset
+        What `attnxr.significance` returned for some of the layers.
+    overlaps : xarray.Dataset, optional
+        What `attnxr.overlap` returned for the neighbours.
+    effects : sequence of xarray.Dataset
+        What `attnxr.effects` returned for some of the positions.
+    """
+
+    significance: Sequence[xr.Dataset] = ()
+    overlaps: xr.Dataset | None = None
+    effects: Sequence[xr.Dataset] = ()
 
 
 @dataclass(frozen=True)
@@ -29,8 +49,8 @@ class Measure:
     help : str
         What the number says, in a sentence.
     values : callable
-        From neighbours (layer, head, position, rank), and what `attnxr.significance` returned for some of the
-        layers, to values (layer, head, position); NaN where there is none. Head or position may be dropped.
+        From neighbours (layer, head, position, rank) and what is known besides to values (layer, head, position); NaN
+        where there is none. Head or position may be dropped from the neighbours, significances and overlaps.
     limits : callable
         From all neighbours of a text to the values of the first and the last colour.
     low : bool
@@ -45,7 +65,7 @@ class Measure:
     short: str
     direction: str
     help: str
-    values: Callable[[xr.Dataset, Sequence[xr.Dataset]], Values]
+    values: Callable[[xr.Dataset, Known], Values]
     limits: Callable[[xr.Dataset], tuple[float, float]]
     low: bool = True
     log: bool = False
@@ -129,8 +149,10 @@ _CATEGORY_COLORS = {
 def measure_values(
     name: str,
     near: xr.Dataset,
-    significance: Sequence[xr.Dataset] = (),
     *,
+    significance: Sequence[xr.Dataset] = (),
+    overlaps: xr.Dataset | None = None,
+    effects: Sequence[xr.Dataset] = (),
     position: int | None = None,
     head: int | None = None,
 ) -> Values:
@@ -144,55 +166,76 @@ def measure_values(
         What ``model.neighbors`` returns.
     significance : sequence of xarray.Dataset
         What `attnxr.significance` returned for some of the layers: only those have a q-value.
+    overlaps : xarray.Dataset, optional
+        What `attnxr.overlap` returned for the neighbours. Without it, it is computed of what is asked for.
+    effects : sequence of xarray.Dataset
+        What `attnxr.effects` returned for some of the positions, of one replacement or more, the first of which counts:
+        only those have a recovered share.
     position, head : int, optional
-        Index along ``position`` or ``head``: just one of the two.
+        Index along ``position`` or ``head``: one of the two, or neither for all values.
 
     Returns
     -------
     numpy.ndarray
-        float64 (layer, head) or (layer, position), NaN where there is no value.
+        float64 (layer, head), (layer, position) or (layer, head, position), NaN where there is no value.
     """
-    at = {"position": position} if head is None else {"head": head}
+    at = {dim: index for dim, index in (("position", position), ("head", head)) if index is not None}
     here = near[["own_rank", "distance", "neighbor_id", "in_sequence"]].isel(at)
-    return MEASURES[name].values(here, [one.isel(at) for one in significance])
+    known = Known([one.isel(at) for one in significance], None if overlaps is None else overlaps.isel(at), effects)
+    return MEASURES[name].values(here, known)
+
+
+def whole_text_measure(effects: xr.Dataset) -> str:
+    """Which measure says what a replacement changes in a whole text: of the words where there is a head for them."""
+    return "kl_anywhere" if "kl_anywhere" in effects else "hidden_change_anywhere"
 
 
 def _cells(near: xr.Dataset, name: str) -> NDArray[np.generic]:
     """A variable with ``layer`` first and ``rank``, if it has it, last."""
-    found = near[name].variable
-    return found.transpose("layer", ..., *(dim for dim in found.dims if dim == "rank")).values
+    variable = near[name].variable
+    return variable.transpose("layer", ..., *(dim for dim in variable.dims if dim == "rank")).values
 
 
-def _own_rank(near: xr.Dataset, _significance: Sequence[xr.Dataset]) -> Values:
+def _own_rank(near: xr.Dataset, _known: Known) -> Values:
     return _cells(near, "own_rank").astype(float)
 
 
-def _nearest_distance(near: xr.Dataset, _significance: Sequence[xr.Dataset]) -> Values:
+def _nearest_distance(near: xr.Dataset, _known: Known) -> Values:
     return _cells(near, "distance")[..., 0].astype(float)
 
 
-def _origin(near: xr.Dataset, _significance: Sequence[xr.Dataset]) -> Values:
+def _origin(near: xr.Dataset, _known: Known) -> Values:
+    """As the Dataset marks its neighbours; `attnxr.origins` differs, for which no head saw a later token of a text."""
     nearest = _cells(near, "neighbor_id")[..., 0]
     own = nearest == near["token_id"].values
     return np.where(own, 0.0, np.where(_cells(near, "in_sequence")[..., 0], 1.0, 2.0))
 
 
-def _overlap(near: xr.Dataset, _significance: Sequence[xr.Dataset]) -> Values:
-    """As `attnxr.overlap` between consecutive layers, with a row of NaN for the first, which has none before it."""
-    ids = _cells(near, "neighbor_id")
-    shares = np.full(ids.shape[:-1], np.nan)
-    for layer in range(1, len(ids)):
-        shares[layer] = (ids[layer][..., None] == ids[layer - 1][..., None, :]).any(axis=-1).mean(axis=-1)
+def _overlap(near: xr.Dataset, known: Known) -> Values:
+    """With a row of NaN for the first layer, which has none before it."""
+    shares = np.full(_cells(near, "own_rank").shape, np.nan)
+    if len(shares) > 1:
+        shares[1:] = _cells(overlap(near) if known.overlaps is None else known.overlaps, "overlap")
     return shares
 
 
-def _q_values(near: xr.Dataset, significance: Sequence[xr.Dataset]) -> Values:
+def _q_values(near: xr.Dataset, known: Known) -> Values:
     layers = near["layer"].values.tolist()
-    found = np.full(_cells(near, "own_rank").shape, np.nan)
-    for one in significance:
+    q = np.full(_cells(near, "own_rank").shape, np.nan)
+    for one in known.significance:
         for layer, values in zip(one["layer"].values, _cells(one, "nearest_q"), strict=True):
-            found[layers.index(layer)] = values
-    return found
+            q[layers.index(layer)] = values
+    return q
+
+
+def _recovered(near: xr.Dataset, known: Known) -> Values:
+    labels = {dim: np.atleast_1d(near[dim].values) for dim in ("layer", "head", "position")}
+    shares = np.full([len(each) for each in labels.values()], np.nan)
+    for one in known.effects:
+        here = one["recovered"].isel(replacement=0, drop=True).sel(measure=whole_text_measure(one), drop=True)
+        values = here.transpose(*labels).reindex(labels).values
+        shares = np.where(np.isnan(values), shares, values)
+    return shares.reshape([len(each) for dim, each in labels.items() if dim in near["own_rank"].dims])
 
 
 def _distance_limits(near: xr.Dataset) -> tuple[float, float]:
@@ -248,5 +291,15 @@ MEASURES = {
         _q_values,
         lambda _near: (0.01, 1.0),
         log=True,
+    ),
+    "recovered": Measure(
+        "Recovered by the nearest word",
+        "recovered",
+        "1 = the word says all, 0 = no more than the mean",
+        "If the head wrote the nearest word of its own layer's space instead, as long as what it wrote: which share of "
+        "what its writing does to the model's output would stay? Each token has values once it has been chosen.",
+        _recovered,
+        lambda _near: (-1.0, 1.0),
+        low=False,
     ),
 }

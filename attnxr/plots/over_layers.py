@@ -28,8 +28,9 @@ def over_layers_columns(
     head: int,
     position: int,
     layer: int,
+    *,
     quantity: Quantity = "own_rank",
-    found: xr.Dataset | None = None,
+    trajectories: xr.Dataset | None = None,
 ) -> dict[str, dict[str, Any]]:
     """What the figure shows of one head, columns for each of its layers.
 
@@ -41,7 +42,7 @@ def over_layers_columns(
         Indices along ``head``, ``position`` and ``layer`` of what is chosen.
     quantity : {"own_rank", "own_distance"}
         What is drawn.
-    found : xarray.Dataset, optional
+    trajectories : xarray.Dataset, optional
         What `attnxr.trajectories` returns of neighbours and the residual stream.
 
     Returns
@@ -57,7 +58,11 @@ def over_layers_columns(
     here = near.isel(position=position)
     token = label(str(here["token"].item()), str(here["text"].item()))
     written = [_written(value, quantity) for value in values[position]]
-    stream = np.full(len(layers), np.nan, np.float32) if found is None else _stream(found, quantity)[:, position]
+    stream = (
+        np.full(len(layers), np.nan, np.float32)
+        if trajectories is None
+        else _stream(trajectories, quantity)[:, position]
+    )
     points = {"layer": layers, "value": values[position], "token": [token] * len(layers), "written": written}
     points["number"] = near["layer"].values
     return {
@@ -73,14 +78,14 @@ def over_layers_columns(
 
 
 def over_layers_limits(
-    near: xr.Dataset, quantity: Quantity = "own_rank", found: xr.Dataset | None = None
+    near: xr.Dataset, *, quantity: Quantity = "own_rank", trajectories: xr.Dataset | None = None
 ) -> tuple[float, float]:
     """Where the axis of values begins and ends, for all heads and tokens alike."""
     if quantity == "own_rank":
         return 0.8, 1.25 * float(near.attrs["vocab_size"])
     known = [near[quantity].values.ravel()]
-    if found is not None:
-        known.append(_stream(found, quantity).ravel())
+    if trajectories is not None:
+        known.append(_stream(trajectories, quantity).ravel())
     least, most = min(float(np.nanmin(each)) for each in known), max(float(np.nanmax(each)) for each in known)
     room = _MARGIN * (most - least) or 1.0
     return least - room, most + room
@@ -90,15 +95,16 @@ def over_layers_plot(
     near: xr.Dataset,
     head: int,
     position: int,
+    *,
     layer: int = 0,
     quantity: Quantity = "own_rank",
-    found: xr.Dataset | None = None,
+    trajectories: xr.Dataset | None = None,
 ) -> hv.Overlay:
     """Own rank or own distance of every token over layers, in one head: the chosen token stands out.
 
     Parameters
     ----------
-    near, head, position, layer, quantity, found
+    near, head, position, layer, quantity, trajectories
         As of `over_layers_columns`.
 
     Returns
@@ -107,7 +113,7 @@ def over_layers_plot(
         One ``Curve`` of all tokens, one of the residual stream at the chosen token, one of the chosen token with its
         points (``Scatter``), and a ring at the chosen layer.
     """
-    columns = over_layers_columns(near, head, position, layer, quantity, found)
+    columns = over_layers_columns(near, head, position, layer, quantity=quantity, trajectories=trajectories)
     dim = hv.Dimension("layer", label="Layer, from the input to the output")
     value = hv.Dimension("value", label=QUANTITIES[quantity].capitalize() + " (log scale)" * (quantity == "own_rank"))
 
@@ -133,20 +139,20 @@ def over_layers_plot(
         **grids.BARE,
         logy=quantity == "own_rank",
         xlim=(-0.3, near.sizes["layer"] - 0.7),
-        ylim=over_layers_limits(near, quantity, found),
-        xticks=grids.layer_ticks(near),
+        ylim=over_layers_limits(near, quantity=quantity, trajectories=trajectories),
+        xticks=grids.ticks(near, "layer"),
         yformatter=NumeralTickFormatter(format="0,0" if quantity == "own_rank" else "0.[00]"),
         show_grid=True,
         gridstyle={"xgrid_line_alpha": 0.0, "ygrid_line_alpha": 0.4},
     )
 
 
-def _stream(found: xr.Dataset, quantity: Quantity) -> NDArray[np.float32]:
+def _stream(trajectories: xr.Dataset, quantity: Quantity) -> NDArray[np.float32]:
     """The residual stream's own rank or distance: (layer, position)."""
     if quantity == "own_rank":
-        return found["stream_own_rank"].transpose("layer", "position").values.astype(np.float32)
-    one = np.float32(1 if "cosine" in found.attrs["stream_metric"] else 0)
-    return one - found["stream_own_similarity"].transpose("layer", "position").values
+        return trajectories["stream_own_rank"].transpose("layer", "position").values.astype(np.float32)
+    one = np.float32(1 if "cosine" in trajectories.attrs["stream_metric"] else 0)
+    return one - trajectories["stream_own_similarity"].transpose("layer", "position").values
 
 
 def _written(value: float, quantity: Quantity) -> str:

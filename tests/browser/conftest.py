@@ -15,36 +15,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect, sync_playwright
 
 import attnxr
-from tests import models
 from tests.browser.answering import wait_for
 from tests.browser.visitor import FLAGS, Visitor
+from tests.support import models
 
 ROOT = Path(__file__).parents[2]
-HERE = Path(__file__).parent
+PANEL = [str(Path(sys.executable).with_name("panel")), "serve", "app"]
 MISSING = "no-such-model"
 PATIENCE = 60_000  # milliseconds; for all that is waited for, so that a busy machine is no failure
 expect.set_options(timeout=PATIENCE)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Browser tests last: once sync Playwright runs, ``asyncio.run`` fails in every test after it."""
-    items.sort(key=lambda item: HERE in item.path.parents)
-
-
-@pytest.fixture(scope="session")
-def browser_type_launch_args(browser_type_launch_args: dict[str, Any], playwright: Any) -> dict[str, Any]:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    installed = [path for path in (shutil.which(name) for name in names) if path]
-    path = next(iter([*installed, playwright.chromium.executable_path]))
-    if not Path(path).exists():
-        reason = "no Chromium is installed: `playwright install chromium`, or the system's package, brings one"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return {**browser_type_launch_args, "executable_path": path, "args": FLAGS}
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """An installed Chromium. It ends with this folder: while sync Playwright runs, ``asyncio.run`` fails."""
+    with sync_playwright() as playwright:
+        names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+        installed = [path for path in (shutil.which(name) for name in names) if path]
+        path = next(iter([*installed, playwright.chromium.executable_path]))
+        if not Path(path).exists():
+            reason = "no Chromium is installed: `playwright install chromium`, or the system's package, brings one"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")
@@ -67,28 +66,35 @@ def tiny_model(tiny_folder: str) -> attnxr.Model:
 @pytest.fixture(scope="session")
 def newcomers_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of the app, served as the README says."""
-    with _serve(tmp_path_factory.mktemp("server"), []) as address:
+    with _serve(tmp_path_factory.mktemp("server"), PANEL, ROOT) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def command_server(tiny_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the app, served by attnxr's own command, which needs no checkout."""
+    command = [sys.executable, "-m", "attnxr", "serve", tiny_folder, "--model", "minilm"]
+    with _serve(tmp_path_factory.mktemp("server"), command, tmp_path_factory.mktemp("empty")) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
 def server(tiny_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of the app, started with models of the server's own choice: the first one answers quickly."""
-    with _serve(tmp_path_factory.mktemp("server"), ["--args", tiny_folder, "minilm", MISSING]) as address:
+    with _serve(tmp_path_factory.mktemp("server"), PANEL, ROOT, "--args", tiny_folder, "minilm", MISSING) as address:
         yield address
 
 
 @contextmanager
-def _serve(folder: Path, arguments: list[str]) -> Iterator[str]:
+def _serve(folder: Path, command: list[str], where: Path, *arguments: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = folder / "log.txt"
-    command = [str(Path(sys.executable).with_name("panel")), "serve", "app", "--address", "127.0.0.1"]
-    command += ["--port", str(port), *arguments]
+    command = [*command, "--address", "127.0.0.1", "--port", str(port), *arguments]
     with log.open("w") as output:
         # A process group of its own: whatever it starts ends with it.
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(command, cwd=where, stdout=output, stderr=output, start_new_session=True)
         try:
             wait_for(f"http://127.0.0.1:{port}/", process, log)
             yield f"http://127.0.0.1:{port}/app"
@@ -105,7 +111,7 @@ def _failures(said: str) -> list[str]:
 
 
 @pytest.fixture
-def open_page(browser: Any) -> Iterator[Callable[[str], Any]]:
+def open_page(browser: Browser) -> Iterator[Callable[[str], Any]]:
     """Open an address in a browser of its own, any number of times."""
     contexts, troubles = [], []
 
@@ -115,7 +121,7 @@ def open_page(browser: Any) -> Iterator[Callable[[str], Any]]:
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
         page.on("pageerror", lambda error: troubles.append(f"page error: {error}"))
-        page.on("console", lambda said: troubles.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("console", lambda said: troubles.extend(_complaint(said)))
         page.on("requestfailed", lambda request: troubles.extend(_failed(request)))
         page.on("request", lambda request: None if _is_ours(request.url) else troubles.append(f"asked: {request.url}"))
         page.goto(address)
@@ -137,6 +143,12 @@ def arrive(open_page: Callable[[str], Any]) -> Callable[[str], Visitor]:
         return visitor
 
     return arrive
+
+
+def _complaint(said: Any) -> list[str]:
+    """What is said on the console, where it is an error or a warning; that JupyterLab starts slowly is none."""
+    slow = re.match(r"Plugin \S+ (is taking too long to activate|\(with .* took .* to activate)", said.text)
+    return [said.text] if said.type in ("error", "warning") and not slow else []
 
 
 def _failed(request: Any) -> list[str]:

@@ -52,7 +52,7 @@ def test_a_copied_link_shows_the_same_page(
 
     encodings = minilm_model.encode(TEXT, causal=True)
     near = minilm_model.neighbors(encodings, metric="euclidean")
-    other.sees(near, sequence_distances(encodings, "euclidean"), layer=2, head=0, position=3)
+    other.sees(near, sequence_distances(encodings, metric="euclidean"), layer=2, head=0, position=3)
     expect(other.text_box).to_have_value(TEXT)
     assert said(other) == said(visitor)
 

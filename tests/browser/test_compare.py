@@ -54,7 +54,7 @@ def test_the_mask_another_text_and_a_click(visitor: Visitor, tiny_model: attnxr.
     page.get_by_label("Other text", exact=True).press("Enter")
     page.get_by_text("Without counterpart:").wait_for()
     other = tiny_model.neighbors(tiny_model.encode(OTHER))
-    found = attnxr.compare(near, other)
+    found = attnxr.comparison(near, other)
     position = int(found.position[2])
     counterpart = int(found.other_position[2])
     visitor.press_token(position)

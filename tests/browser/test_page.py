@@ -24,7 +24,7 @@ def results(
 ) -> tuple[xr.Dataset, xr.Dataset]:
     encodings = model.encode(text, truncate=True)
     near = model.neighbors(encodings, metric=metric, positional=positional)
-    return near, attnxr.sequence_distances(encodings, metric)
+    return near, attnxr.sequence_distances(encodings, metric=metric)
 
 
 @pytest.fixture(scope="session")

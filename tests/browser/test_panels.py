@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from playwright.sync_api import expect
 
 import attnxr
 from attnxr.plots.over_layers import QUANTITIES
+from attnxr.tokens import label
 from tests.browser.test_maps import START, chosen, wait_for
 from tests.browser.visitor import _FIGURE, Visitor
 
@@ -50,6 +54,30 @@ def test_signal_or_noise(visitor: Visitor, tiny_model: attnxr.Model) -> None:
     wait_for(visitor, 0, 2, 1)
 
 
+def test_what_it_does(visitor: Visitor, tiny_model: attnxr.Model) -> None:
+    encodings = tiny_model.encode(START)
+    words = attnxr.decompose(tiny_model, encodings.sel(layer=[0]), n=5, vocab_layer="same")
+    roles = attnxr.roles(encodings)
+    open_tab(visitor, "What it does")
+
+    def list_of(title: str) -> Any:
+        return visitor.table(title).locator("tbody tr")
+
+    for head in (0, 2):
+        visitor.press_cell(0, head)
+        wait_for(visitor, 0, head, 1)
+        here = words.isel(layer=0, head=head, position=1)
+        rows = list_of("Words that add up to it")
+        expect(rows.first.locator(".note")).to_have_text(f"{float(here.explained[0]):.0%}")
+        names = [label(*pair) for pair in zip(here.entry.values, here.entry_text.values, strict=True)]
+        expect(rows.locator("th")).to_have_text([name for name, i in zip(names, here.entry_id, strict=True) if i >= 0])
+        expect(list_of("Where it looks").first.locator(".figure")).to_have_text(
+            f"{float(roles.self_attention_score[0, head]):.2f}"
+        )
+        expect(list_of("If it wrote something else")).to_have_count(5)
+    expect(list_of("Words it makes likelier")).to_contain_text(["no output embeddings"])
+
+
 def test_over_layers(visitor: Visitor, tiny_model: attnxr.Model) -> None:
     near = tiny_model.neighbors(tiny_model.encode(START))
     open_tab(visitor, "Over layers")
@@ -68,7 +96,7 @@ def test_over_layers(visitor: Visitor, tiny_model: attnxr.Model) -> None:
 def test_the_map(visitor: Visitor, tiny_model: attnxr.Model) -> None:
     encodings = tiny_model.encode(START)
     near = tiny_model.neighbors(encodings).isel(head=0, layer=0, rank=slice(5))
-    found = attnxr.map_encodings(tiny_model, encodings, near)
+    found = attnxr.encoding_map(tiny_model, encodings, near)
     open_tab(visitor, "Map")
     visitor.select("Of", "the layer, over tokens")
     visitor.page.get_by_text(f"trustworthiness {float(found.trustworthiness):.2f}").first.wait_for()

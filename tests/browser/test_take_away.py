@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from playwright.sync_api import Browser
 
 import attnxr
 from attnxr.plots import MEASURES
@@ -29,7 +30,7 @@ def saved(visitor: Visitor, button: Any, folder: Path) -> Path:
 
 
 @pytest.fixture
-def alone(browser: Any) -> Iterator[Any]:
+def alone(browser: Browser) -> Iterator[Any]:
     """A page that may ask nobody for anything; that nothing went wrong on it is checked at the end."""
     context = browser.new_context(viewport={"width": 1400, "height": 1000}, offline=True)
     page, troubles = context.new_page(), []
@@ -60,7 +61,7 @@ def test_tables_and_datasets_are_saved(visitor: Visitor, tiny_model: attnxr.Mode
 
     datasets = saved(visitor, panel.get_by_role("button", name="The Datasets"), tmp_path)
     with xr.open_dataset(datasets, group="neighbors") as opened:
-        xr.testing.assert_identical(opened.load(), near)
+        xr.testing.assert_identical(attnxr.saved.unpack(opened.load()), near)
     with xr.open_dataset(datasets, group="encodings") as opened:
         np.testing.assert_array_equal(opened.attention.values, tiny_model.encode(START).attention.values)
 

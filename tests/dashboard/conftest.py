@@ -6,9 +6,10 @@ import panel as pn
 import pytest
 
 import attnxr
-from attnxr.dashboard.answer import Answer, Request, answer
-from attnxr.dashboard.state import State
-from tests import models
+from attnxr.dashboard.compute.answering import answer_request
+from attnxr.dashboard.session.answer import Answer, Request
+from attnxr.dashboard.session.state import State
+from tests.support import models
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,7 @@ def shelf() -> dict[str, attnxr.Model]:
 @pytest.fixture(scope="session")
 def solve(shelf: dict[str, attnxr.Model]) -> Callable[[Request], Answer]:
     def solve(request: Request) -> Answer:
-        return answer(request, shelf.__getitem__, lambda _message, _fraction: None)
+        return answer_request(request, shelf.__getitem__, lambda _message, _fraction: None)
 
     return solve
 

@@ -17,7 +17,7 @@ from bokeh.server.session import ServerSession
 from tornado.httpclient import AsyncHTTPClient
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-from attnxr.dashboard.patch import in_one_patch
+from attnxr.dashboard.patch import _send_at_once, in_one_patch
 
 PATIENCE = 60  # seconds
 
@@ -41,6 +41,51 @@ def test_they_do_where_bokeh_takes_no_writes_but_its_own(address: str, monkeypat
     # As since Bokeh 3.10; older ones send what is held themselves too.
     monkeypatch.setitem(ServerSession.__annotations__, "_pending_writes", "list[_PendingPatch] | None")
     assert asyncio.run(_answers(address)) == ["once", "once, and more", "twice", "twice, and more"]
+
+
+def test_a_visitor_who_has_just_left_is_sent_nothing_and_nothing_is_logged(
+    address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Between the end of a socket and the moment when the session hears of it: the handler is still subscribed.
+    asyncio.run(_left(address))
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+    assert "AssertionError" not in caplog.text
+
+
+async def _left(address: str) -> None:
+    page = await _fetched(f"http://{address}/")
+    token = re.search(r'"token":\s*"([^"]+)"', page)
+    assert token is not None
+    connection = await websocket_connect(f"ws://{address}/ws", subprotocols=["bokeh", token[1]])
+    assert (await _received(connection))[0] == "ACK"
+    heard: list[BaseException | None] = []
+    done = asyncio.Event()
+    here = asyncio.get_running_loop()
+
+    def leave() -> None:
+        (session,) = [each for each in _sessions() if each._subscribed_connections]
+        (there,) = session._subscribed_connections
+        there._socket.ws_connection = None  # as tornado.websocket.WebSocketHandler.on_connection_close leaves it
+        try:
+            _send_at_once(session)
+            heard.append(None)
+        except BaseException as error:
+            heard.append(error)
+        here.call_soon_threadsafe(done.set)
+
+    next(iter(_servers())).io_loop.add_callback(leave)
+    async with asyncio.timeout(PATIENCE):
+        await done.wait()
+    connection.close()
+    assert heard == [None]
+
+
+def _servers() -> list[Any]:
+    return [server for server, *_ in pn.state._servers.values()]
+
+
+def _sessions() -> list[ServerSession]:
+    return [session for server in _servers() for session in server.get_sessions()]
 
 
 def _page() -> pn.Column:

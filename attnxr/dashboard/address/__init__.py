@@ -1,0 +1,1 @@
+"""The page's address: what is shown, as a query, and back."""

@@ -1,0 +1,177 @@
+"""What a page shows, as the query of its address, and back: pure functions.
+
+An address is a visitor's input. What is in it and cannot be shown is told, and the rest is shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from attnxr.dashboard.session.state import MASKS, State, first_word
+
+MOST_CHARACTERS = 2_000
+"""The longest text that an address holds."""
+
+_MASKS = {name: value for name, value in MASKS.items() if value is not None}
+_SWITCH = {"on": True, "off": False}
+CHOICES = ("measure", "quantity", "map_over", "map_method", "versus", "difference")
+"""Parameters that say how the answer is shown, each one of a few values; their names are the address's."""
+_CHOICES = ("model", "metric", *CHOICES)
+_INDICES = {"layer": "layer", "head": "head", "position": "at"}
+# A text too long for an address has a digest in it: known again where the text was seen, and nowhere else.
+TEXTS = {"text": "long", "versus_text": "versus_long"}
+"""Parameters that are texts, and the names of what stands for those too long for an address."""
+
+NAMES = (
+    *("text", "long", "model", "metric", "positional", "mask", "layer", "head", "at", "panel", *CHOICES),
+    *("versus_text", "versus_long", "versus_model"),
+)
+"""Names in the query that are the dashboard's; others are left as they are."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an address asks for.
+
+    Parameters
+    ----------
+    inputs : dict
+        Values of the state's parameters.
+    selection : dict
+        ``layer`` (its number in the model), ``head`` and ``position`` to choose, where the address says them.
+    notices : list of str
+        What to tell the visitor of what cannot be shown.
+    """
+
+    inputs: dict[str, Any]
+    selection: dict[str, int]
+    notices: list[str] = field(default_factory=list)
+
+
+def write(state: State) -> tuple[str, list[str]]:
+    """Query of the address that shows what a state shows; what is as on a new page is left out.
+
+    Parameters
+    ----------
+    state : State
+        What is shown.
+
+    Returns
+    -------
+    query : str
+        Without the question mark.
+    notices : list of str
+        What to tell the visitor of what the address does not hold.
+    """
+    said: dict[str, str] = {}
+    notices = []
+    for name, long in TEXTS.items():
+        text = getattr(state, name)
+        if len(text) > MOST_CHARACTERS:
+            said[long] = digest(text)
+            notices.append(
+                f"The {'other ' * (name != 'text')}text has {len(text):,} characters, and an address holds at most "
+                f"{MOST_CHARACTERS:,}: a copied link would not show it."
+                + " It can be saved as a file instead (Take away)."
+                * (name == "text")
+            )
+        elif text != state.param[name].default:
+            said[name] = text
+    if state.opened is not None:
+        notices.append("A copied link does not hold the file: it runs the text again, on this server's model.")
+    for name in ("metric", "panel", *CHOICES, "versus_model"):
+        if getattr(state, name) != state.param[name].default:
+            said[name] = getattr(state, name)
+    if not state.positional:
+        said["positional"] = "off"
+    if state.causal is not None:
+        said["mask"] = "on" if state.causal else "off"
+    if state.answer is not None:
+        if state.layer:
+            said["layer"] = str(state.answer.layers[state.layer])
+        if state.head:
+            said["head"] = str(state.head)
+        if state.position != first_word(state.answer.encodings):
+            said["at"] = str(state.position)
+    # Which model a server starts with may change: a link that says anything says the model too.
+    offered = state.param["model"].objects
+    if state.model != offered[0] or (said and len(offered) > 1):
+        said["model"] = state.model
+    ordered = {name: said[name] for name in NAMES if name in said}
+    return urlencode(ordered, errors="replace"), notices
+
+
+def read(query: str, state: State, texts: Mapping[str, str]) -> Target:
+    """What the query of an address asks a page for; what it does not say is as on a new page.
+
+    Parameters
+    ----------
+    query : str
+        The query, with or without the question mark.
+    state : State
+        Whose parameters say what there is to choose from.
+    texts : mapping
+        Long texts that are known, by their `digest`.
+
+    Returns
+    -------
+    Target
+        What to show.
+    """
+    try:
+        pairs = parse_qsl(query.removeprefix("?"), keep_blank_values=True, max_num_fields=100)
+    except ValueError:
+        pairs = []
+        notices = ["The address has too many parts, so none of it is shown."]
+    else:
+        notices = []
+    said = {name: value for name, value in reversed(pairs) if name in NAMES}  # of several the first
+    names = (*TEXTS, "positional", "causal", "panel", "versus_model", *_CHOICES)
+    inputs: dict[str, Any] = {name: state.param[name].default for name in names}
+    inputs["model"] = state.param["model"].objects[0]
+    for name, long in TEXTS.items():
+        if long in said:
+            if said[long] in texts:
+                inputs[name] = texts[said[long]]
+            else:
+                notices.append("The address is of a text too long for it, which it does not hold. Paste it again.")
+        elif len(said.get(name, "")) > MOST_CHARACTERS:
+            notices.append(
+                f"The text in the address has {len(said[name]):,} characters; at most {MOST_CHARACTERS:,} are read "
+                "from it. Paste the text into the box."
+            )
+        elif name in said:
+            inputs[name] = said[name]
+    if "panel" in said:
+        inputs["panel"] = said["panel"]
+    choices: dict[str, Mapping[str, Any]] = {
+        name: {each: each for each in list(state.param[name].objects)} for name in _CHOICES
+    }
+    choices |= {"mask": _MASKS, "positional": _SWITCH, "versus_model": choices["model"]}
+    for name, options in choices.items():
+        if name in said and said[name] in options:
+            inputs["causal" if name == "mask" else name] = options[said[name]]
+        elif name in said:
+            notices.append(f"The address asks for {name} “{_short(said[name])}”; there is {', '.join(options)}.")
+    selection = {}
+    for name, short in _INDICES.items():
+        value = said.get(short, "")
+        if re.fullmatch("[0-9]{1,9}", value, re.ASCII):
+            selection[name] = int(value)
+        elif short in said:
+            notices.append(f"The address asks for {name} “{_short(value)}”, which is no whole number.")
+    return Target(inputs, selection, notices)
+
+
+def digest(text: str) -> str:
+    """What stands for a text that is too long for an address."""
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= 40 else value[:40] + "…"

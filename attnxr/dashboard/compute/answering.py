@@ -1,0 +1,173 @@
+"""From a visitor's request to its answer: the one place where the dashboard asks the library for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import xarray as xr
+
+from attnxr.analysis.sequence import sequence_neighbors
+from attnxr.dashboard.session.answer import Answer, Report, Request
+from attnxr.dashboard.session.opened import Opened, model_for
+from attnxr.errors import InputError
+from attnxr.model import Model
+from attnxr.options import Metric
+from attnxr.search.nearest import Progress, told_to
+from attnxr.texts import OF_TEXTS, same_attr
+
+N_NEIGHBORS = 15
+"""So many of the nearest vocabulary tokens are found."""
+N_SEQUENCE = 10
+"""So many of the nearest other positions of the text."""
+_BYTES = 1 << 24  # what distances between positions that are at hand at once may take
+
+
+def answer_request(
+    request: Request, load: Callable[[str], Model], report: Report, previous: Answer | None = None
+) -> Answer:
+    """Compute what a request asks for.
+
+    Parameters
+    ----------
+    request : Request
+        What is asked.
+    load : callable
+        Gives the model of a name.
+    report : callable
+        See `Report`.
+    previous : Answer, optional
+        An earlier answer; its encodings serve again where text, mask and model are the same.
+
+    Returns
+    -------
+    Answer
+        The results with their request.
+    """
+    if request.opened is not None:
+        return _from_file(request, request.opened, load, report)
+    report(f"Loading {request.model}", None)
+    model = load(request.model)
+    if previous is not None and _same_encodings(previous, request, model):
+        encodings = previous.encodings
+    else:
+        report("Running the model", None)
+        encodings = model.encode(request.text, truncate=True, causal=request.causal)
+    neighbors = _neighbors(model, encodings, request, report)
+    sequence = _sequence(encodings, request, report)
+    report(f"Checking {request.model}", None)
+    return Answer(request, encodings, neighbors, sequence, model.vocab_size, _CHECKS(model))
+
+
+def nearest_positions(encodings: xr.Dataset, metric: Metric, progress: Progress | None = None) -> xr.Dataset:
+    """Other positions of the text at which a head wrote something most like what it wrote at one.
+
+    Worked out once for all clicks, and a few layers at a time: the distances between all positions in all layers and
+    heads would fill hundreds of megabytes.
+
+    Parameters
+    ----------
+    encodings : xarray.Dataset
+        What ``model.encode`` returns.
+    metric : {"cosine", "euclidean", "dot", "centered_cosine"}
+        How distance is measured.
+    progress : callable, optional
+        Told what fraction is done.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``neighbor_position`` and ``distance`` (layer, head, position, rank) of `attnxr.sequence_neighbors`, as many as
+        there are up to `N_SEQUENCE`; without ranks where the text is one token.
+    """
+    n_layers, k = encodings.sizes["layer"], min(N_SEQUENCE, encodings.sizes["position"] - 1)
+    if k == 0:
+        dims = {dim: encodings.sizes[dim] for dim in ("layer", "head", "position")} | {"rank": 0}
+        nothing = {"neighbor_position": np.int64, "distance": np.float32}
+        return xr.Dataset({name: (tuple(dims), np.empty(tuple(dims.values()), kind)) for name, kind in nothing.items()})
+    # Some layers at a time: what a call costs besides its sums is most of a short text's time.
+    at_once = max(1, _BYTES // (8 * encodings.sizes["head"] * encodings.sizes["position"] ** 2))
+    told, parts = told_to(progress), []
+    for start in range(0, n_layers, at_once):
+        near = sequence_neighbors(encodings.isel(layer=slice(start, start + at_once)), k=k, metric=metric)
+        parts.append(near[["neighbor_position", "distance"]].reset_coords(drop=True))
+        told(min(start + at_once, n_layers) / n_layers)
+    return xr.concat(parts, "layer", data_vars="all", coords="minimal", compat="override", join="override")
+
+
+def _from_file(request: Request, opened: Opened, load: Callable[[str], Model], report: Report) -> Answer:
+    """What a file holds of a request, and of the model it came from what it does not hold."""
+    same_mask = request.causal == bool(opened.saved.attrs["causal"])
+    encodings = opened.saved.encodings if same_mask else None
+    near, model = opened.saved.neighbors if same_mask else None, None
+    if near is not None and (near.attrs["metric"], bool(near.attrs["positional"])) != (
+        request.metric,
+        request.positional,
+    ):
+        near = None
+    if encodings is None:
+        report(f"Loading {request.model}", None)
+        model = model_for(opened, request.model, load, "To encode the text")
+        report("Running the model", None)
+        encodings = model.encode(request.text, truncate=True, causal=request.causal)
+        if not all(same_attr(encodings, opened.saved.either, name) for name in OF_TEXTS):
+            raise InputError(
+                f"{opened.name} has other tokens than {opened.model!r} reads in its text, as where it was made of "
+                "token_ids. Save the encodings with the neighbours."
+            )
+    if near is None:
+        report(f"Loading {request.model}", None)
+        model = model or model_for(opened, request.model, load, "To search its vocabulary")
+        near = _neighbors(model, encodings, request, report)
+    sequence = _sequence(encodings, request, report)
+    checks = xr.Dataset() if model is None else _CHECKS(model)
+    return Answer(request, encodings, near, sequence, int(near.attrs["vocab_size"]), checks)
+
+
+def _neighbors(model: Model, encodings: xr.Dataset, request: Request, report: Report) -> xr.Dataset:
+    report("Searching the vocabulary", 0.0)
+    return model.neighbors(
+        encodings,
+        k=min(N_NEIGHBORS, model.vocab_size),
+        metric=request.metric,
+        positional=request.positional,
+        progress=lambda fraction: report("Searching the vocabulary", fraction),
+    )
+
+
+def _sequence(encodings: xr.Dataset, request: Request, report: Report) -> xr.Dataset:
+    report("Comparing the text's tokens", 0.0)
+    return nearest_positions(
+        encodings, request.metric, lambda fraction: report("Comparing the text's tokens", fraction)
+    )
+
+
+class _Checks:
+    """What each model's check of itself found, for as long as the model is there and has the same weights."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._found: WeakKeyDictionary[Model, xr.Dataset] = WeakKeyDictionary()
+
+    def __call__(self, model: Model) -> xr.Dataset:
+        with self._lock:
+            found = self._found.get(model)
+            if found is None or found.attrs["fingerprint"] != model.fingerprint:
+                found = self._found[model] = model.verify()
+            return found
+
+
+_CHECKS = _Checks()
+
+
+def _same_encodings(previous: Answer, request: Request, model: Model) -> bool:
+    asked = (request.text, request.model, request.causal, model.fingerprint)
+    earlier = previous.request
+    return earlier.opened is None and asked == (
+        earlier.text,
+        earlier.model,
+        earlier.causal,
+        previous.encodings.attrs["fingerprint"],
+    )

@@ -1,0 +1,207 @@
+"""Work that takes long, done by threads beside the event loop: the one place where the dashboard has any.
+
+Each kind of job has threads of its own, so that no kind waits for another: whoever waits for a slow download holds up
+nobody's file. What may run beside each other:
+
+- of all visitors of the process, as many jobs of a kind as it has threads: eight of `ANSWER`, and two each of
+  `COMPARE`, `MAKE` and `OPEN`. What comes more waits for its turn;
+- of one visitor, a request with one aspect of its answer, the same two for the other answer of a comparison, the
+  comparison of the two, a file that is made and a file that is opened. A second request, or a second comparison,
+  overtakes the first of its own kind, and a second aspect waits for the first; buttons for files wait too.
+
+A job that is overtaken ends at its next report, and nobody hears of what it has found. So one visitor has few jobs,
+whatever he sends; and of all visitors no more than `MOST_WAITING` of a kind wait: what comes then is refused, and says
+so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+import panel as pn
+
+from attnxr.dashboard.patch import in_one_patch
+from attnxr.dashboard.session.answer import Report
+from attnxr.dashboard.session.state import Activity
+from attnxr.errors import AttnxrError
+
+_POLL_SECONDS = 0.1
+MOST_WAITING = 100
+"""So many jobs of a kind wait for a thread, of all visitors together."""
+_logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class Kind:
+    """A kind of jobs, which has its own threads.
+
+    Parameters
+    ----------
+    name : str
+        What its threads are called.
+    threads : int
+        How many jobs of this kind run at a time, of all visitors together.
+    """
+
+    def __init__(self, name: str, threads: int) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"attnxr-{name}")
+        self._waiting: dict[object, None] = {}  # in their order; a job puts itself in, and a thread takes it out
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for a thread."""
+        return len(self._waiting)
+
+    def before(self, job: object) -> int:
+        """How many of them come before a job."""
+        waiting = list(self._waiting)
+        return waiting.index(job) if job in waiting else 0
+
+    def begin(self, job: object, work: Callable[[], _T]) -> asyncio.Future[_T]:
+        """Give a job's work to the next thread that is free. Called on the event loop."""
+        self._waiting[job] = None
+
+        def run() -> _T:
+            self._waiting.pop(job, None)
+            return work()
+
+        return asyncio.get_running_loop().run_in_executor(self._executor, run)
+
+    def leave(self, job: object) -> None:
+        """Let a job that nobody wants any more wait no longer: its turn will take no time."""
+        self._waiting.pop(job, None)
+
+
+ANSWER = Kind("answer", 8)  # wider than the work needs: whoever waits for a slow download holds a thread
+"""Answers, and what is computed of them on demand."""
+COMPARE = Kind("compare", 2)
+"""Comparisons of two answers."""
+MAKE = Kind("make", 2)
+"""Files that are made of an answer."""
+OPEN = Kind("open", 2)  # each has a process of its own
+"""Files that are opened in place of a text."""
+
+
+class _OvertakenError(Exception):
+    """Nobody wants what this job is about any more."""
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """Why there is no outcome."""
+
+    said: str
+
+
+class Job(Generic[_T]):
+    """One piece of work, done by a thread. It begins with `start`, or `run` in a coroutine.
+
+    All that it tells is told on the event loop, with the page's lock, and never after it was overtaken.
+
+    Parameters
+    ----------
+    kind : Kind
+        Whose threads do it.
+    work : callable
+        What is to be done. It is given `report`, which it should call often.
+    subject : object
+        What it is about, for the server's log.
+    done : callable
+        Told what the work gave.
+    failed : callable
+        Told why it gave nothing, in words for the visitor.
+    progress : callable, optional
+        Told ten times a second what is being done, as an `Activity`; never of a job that ends in less time.
+    ended : callable, optional
+        Told in any case that the thread has let go of it: after `done` or `failed`, or where it was overtaken.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        work: Callable[[Report], _T],
+        *,
+        subject: object,
+        done: Callable[[_T], object],
+        failed: Callable[[str], object],
+        progress: Callable[[Activity], object] | None = None,
+        ended: Callable[[], object] | None = None,
+    ) -> None:
+        self._kind = kind
+        self._work = work
+        self._subject = subject
+        self._done = done
+        self._failed = failed
+        self._progress = progress
+        self._ended = ended
+        # What the thread and the event loop tell each other; each of the two has one writer.
+        self.activity = Activity("Waiting for its turn")
+        self.overtaken = False
+
+    def start(self) -> None:
+        """Begin, and go on beside what the event loop does next."""
+        pn.state.execute(self.run)
+
+    def overtake(self) -> None:
+        """End it at its next report."""
+        self.overtaken = True
+        self._kind.leave(self)
+
+    async def run(self) -> None:
+        """Begin, and wait until the thread has let go of it."""
+        if self._kind.waiting >= MOST_WAITING:
+            refusal = _Refusal(f"The server is busy: {MOST_WAITING} questions wait for their turn. Ask again later.")
+            in_one_patch(partial(self._end, refusal))
+            return
+        work = self._kind.begin(self, self._outcome)
+        while not work.done():
+            await asyncio.wait({work}, timeout=_POLL_SECONDS)
+            if self._progress is not None and not self.overtaken and not work.done():
+                self.tell(partial(self._progress, self._doing()))
+        if self._ended is not None or not self.overtaken:
+            in_one_patch(partial(self._end, work.result()))
+
+    def tell(self, change: Callable[[], object]) -> None:
+        """Make a change on the event loop, unless the job is overtaken by then."""
+        in_one_patch(lambda: None if self.overtaken else change())
+
+    def _doing(self) -> Activity:
+        before = self._kind.before(self)
+        return Activity(f"Waiting for its turn, with {before} before it") if before else self.activity
+
+    def _end(self, outcome: _T | _Refusal) -> None:
+        if not self.overtaken:
+            if isinstance(outcome, _Refusal):
+                self._failed(outcome.said)
+            else:
+                self._done(outcome)
+        if self._ended is not None:
+            self._ended()
+
+    def _report(self, message: str, fraction: float | None) -> None:
+        if self.overtaken:
+            raise _OvertakenError
+        self.activity = Activity(message, fraction)
+
+    def _outcome(self) -> _T | _Refusal:
+        """What the work gives, or why it gives nothing. Runs in the thread."""
+        try:
+            if self.overtaken:
+                raise _OvertakenError
+            return self._work(self._report)
+        except _OvertakenError:
+            return _Refusal("")
+        except AttnxrError as error:
+            return _Refusal(str(error))
+        except Exception as error:  # nothing above this thread would tell the page, which would wait for ever
+            # Neither the subject nor what an error says may go there: texts of visitors are in them.
+            kind, frames = type(self._subject).__name__, "".join(traceback.format_tb(error.__traceback__))
+            _logger.error("No outcome of a %s: %s\n%s", kind, type(error).__name__, frames)
+            return _Refusal(f"Something went wrong inside attnxr ({type(error).__name__}); the server's log says more.")

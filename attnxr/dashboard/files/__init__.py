@@ -1,0 +1,1 @@
+"""What a visitor takes away: tables, Datasets, and a page of its own."""

@@ -1,0 +1,1 @@
+"""The page that a server shows to its visitors, and the models that they share."""

@@ -1,0 +1,97 @@
+"""What a server says of its visitors to its log, and to browsers of what a page may do.
+
+Addresses carry texts, and so do messages: neither is logged. An error is logged as its kind and its place.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from tornado.httputil import HTTPHeaders
+from tornado.web import OutputTransform, RequestHandler
+
+HEADERS: Mapping[str, str] = {
+    # Bokeh's pages have scripts in them and make functions of texts; Panel fetches components from blobs.
+    "Content-Security-Policy": "; ".join(
+        (
+            "default-src 'self'",
+            "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:",
+            "font-src 'self' data:",
+            "connect-src 'self' blob: data:",
+            "object-src 'none'",
+            "base-uri 'self'",
+            "form-action 'self'",
+            "frame-ancestors 'self'",
+        )
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+}
+"""Of every answer: a page loads nothing from elsewhere, tells nobody its address, stands in no other site's frame."""
+
+# These say what was asked for, or what a message had in it.
+_TALKATIVE = (
+    *("bokeh.server.protocol_handler", "bokeh.server.views.ws", "bokeh.server.views.doc_handler"),
+    *("bokeh.document", "bokeh.application.application", "bokeh.core.property.validation"),
+    *("tornado.access", "tornado.application", "tornado.general", "asyncio", "panel"),
+)
+_access = logging.getLogger("attnxr.access")
+
+
+class Headers(OutputTransform):
+    """Puts `HEADERS` on every answer of a Tornado application."""
+
+    def transform_first_chunk(
+        self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
+    ) -> tuple[int, HTTPHeaders, bytes]:
+        """Add them; Tornado calls it."""
+        for name, value in HEADERS.items():
+            headers.setdefault(name, value)
+        headers.pop("Server", None)
+        return status_code, headers, chunk
+
+
+def log_request(handler: RequestHandler) -> None:
+    """Log a request without its query and its visitor: method, path, status and time."""
+    request, status = handler.request, handler.get_status()
+    level = logging.ERROR if status >= 500 else logging.INFO
+    _access.log(level, "%d %s %.100s %.0f ms", status, request.method, request.path, 1000 * request.request_time())
+
+
+class Discreet(logging.Filter):
+    """Rewrites what a library logs of an error: in one line, without what a visitor sent."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite a record, and let it through."""
+        error = record.exc_info[1] if record.exc_info else _error_in(record.args)
+        first = str(record.msg).partition("\n")[0]
+        said = re.sub(r"%[-#0-9.]*[a-zA-Z]", "…", first) if record.args else re.sub(r"\?\S*", "?…", first)
+        record.msg, record.args = said[:200] + (f" ({_place(error)})" if error else ""), ()
+        record.exc_info = record.exc_text = record.stack_info = None
+        return True
+
+
+def be_discreet() -> None:
+    """Have those libraries log no more than that; once for a process."""
+    for name in _TALKATIVE:
+        logger = logging.getLogger(name)
+        if not any(isinstance(each, Discreet) for each in logger.filters):
+            logger.addFilter(Discreet())
+
+
+def _error_in(args: Any) -> BaseException | None:
+    values = args.values() if isinstance(args, Mapping) else args or ()
+    return next((each for each in values if isinstance(each, BaseException)), None)
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {'/'.join(frames[-1].filename.split('/')[-2:])}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"

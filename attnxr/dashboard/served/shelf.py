@@ -1,0 +1,96 @@
+"""The models this server offers; each is loaded once and shared by all visitors."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from threading import Lock
+
+from attnxr.loading.by_name import is_cached
+from attnxr.model import Model, load_model
+
+EMBEDDED = "minilm"
+BESIDE = "roberta-base"
+
+
+class Shelf:
+    """Models by name, loaded when first asked for.
+
+    Parameters
+    ----------
+    load : callable
+        Loads the model of a name.
+    """
+
+    def __init__(self, load: Callable[[str], Model] = load_model) -> None:
+        self._load = load
+        self._guard = Lock()
+        self._locks: dict[str, Lock] = {}
+        self._models: dict[str, Model] = {}
+
+    def __call__(self, name: str) -> Model:
+        """Give the model of a name. Who asks while it loads waits; what failed is tried anew.
+
+        Parameters
+        ----------
+        name : str
+            A name that `attnxr.load_model` takes.
+
+        Returns
+        -------
+        Model
+            The one loaded model of that name.
+        """
+        with self._guard:
+            lock = self._locks.setdefault(name, Lock())
+        with lock:
+            if name not in self._models:
+                self._models[name] = self._load(name)
+                _keep_for_life()
+            return self._models[name]
+
+    def loaded(self, name: str) -> Model | None:
+        """Give the model of a name where it is loaded already, without waiting.
+
+        Parameters
+        ----------
+        name : str
+            A name that `attnxr.load_model` takes.
+
+        Returns
+        -------
+        Model or None
+            The model.
+        """
+        return self._models.get(name)
+
+
+def _keep_for_life() -> None:
+    """Have Python no longer look through what is there by now for garbage.
+
+    By now torch, transformers and the model are: most of a million objects, which took half a second whenever a visitor
+    had left, and nobody else was answered meanwhile.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+SHELF = Shelf()
+
+
+def offered(arguments: Sequence[str]) -> list[str]:
+    """Names of the models to offer, the one to start with first.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        What the server was started with; without any, the embedded model and roberta-base are offered.
+
+    Returns
+    -------
+    list of str
+        The names, each once.
+    """
+    if arguments:
+        return list(dict.fromkeys(arguments))
+    return [BESIDE, EMBEDDED] if is_cached(BESIDE) else [EMBEDDED, BESIDE]

@@ -1,0 +1,1 @@
+"""What one visitor's page shows, and what it is asked and answered; no Panel."""

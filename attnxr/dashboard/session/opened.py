@@ -1,0 +1,195 @@
+"""An answer out of a file: what is in it stands for itself, and what is not needs the model it came from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from attnxr import texts
+from attnxr.errors import AttnxrError, InputError
+from attnxr.model import Model
+from attnxr.options import METRICS
+from attnxr.plausible import check_model
+from attnxr.saved import Saved, read_apart
+from attnxr.schema import NEIGHBORS
+
+MOST_TEXT = 200_000
+"""Characters of a text that a page takes: all of it is read, however few tokens the model takes."""
+_MOST_PAIRS = 1 << 27  # of positions, of all heads of a layer: they are compared with each other
+_MOST_OF = {"layer": 1_000, "head": 1_000, "rank": 1_000}
+_ASKED = {"of": "encoding", "space": "value", "vocab_layer": "input"}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file that a visitor has opened in place of a text.
+
+    Parameters
+    ----------
+    digest : str
+        Of its bytes: two files are the same if theirs are.
+    name : str
+        What the visitor calls it.
+    saved : Saved
+        What is in it.
+    """
+
+    digest: str
+    name: str = field(compare=False)
+    saved: Saved = field(compare=False, repr=False)
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Values of the inputs, as far as the file says them: text, metric, positional, causal."""
+        attrs = self.saved.attrs
+        said: dict[str, Any] = {"text": attrs["text"], "causal": bool(attrs["causal"])}
+        if self.saved.neighbors is not None:
+            asked = self.saved.neighbors.attrs
+            said |= {"metric": asked["metric"], "positional": bool(asked["positional"])}
+        return said
+
+    @property
+    def model(self) -> str:
+        """Name of the model that it came from."""
+        return str(self.saved.attrs["model"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of that model."""
+        return str(self.saved.attrs["fingerprint"])
+
+
+def open_file(path: Path, name: str) -> Opened:
+    """Read a file that somebody has sent.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Where it lies.
+    name : str
+        What he calls it.
+
+    Returns
+    -------
+    Opened
+        What is in it.
+
+    Raises
+    ------
+    InputError
+        If it is not what `attnxr.saved.read` takes, or not the whole of one text, as this page shows it.
+    """
+    saved = read_apart(path)
+    for dataset in (saved.encodings, saved.neighbors):
+        if dataset is not None:
+            _check_whole(dataset)
+    if saved.neighbors is not None:
+        _check_asked(saved.neighbors)
+    with path.open("rb") as file:
+        return Opened(hashlib.file_digest(file, "sha256").hexdigest(), name, saved)
+
+
+def _check_whole(dataset: xr.Dataset) -> None:
+    if "text_id" in dataset.coords:
+        raise InputError("The file has several texts in it; this page shows one. Save them one by one.")
+    if len(dataset.attrs["text"]) > MOST_TEXT:
+        raise InputError(f"The file's text has more than {MOST_TEXT:,} characters, which are the most a page takes.")
+    if len(dataset.attrs["model"]) > 500:
+        raise InputError("The file's model has a name of more than 500 characters.")
+    (ids,) = texts.token_ids(dataset)
+    wanted = {"layer": None, "head": None, "position": len(ids)}
+    for dim, size in wanted.items():
+        labels = dataset[dim].values if dim in dataset.dims else None
+        if labels is None or not np.array_equal(labels, np.arange(len(labels) if size is None else size)):
+            found = "none" if labels is None else str(labels.tolist())
+            raise InputError(
+                f"The file has a part of a result ({dim}: {found:.80}); this page shows all of it. Save the whole of "
+                "what Model.encode and Model.neighbors return."
+            )
+    _check_shown(dataset, len(ids))
+
+
+def _check_shown(dataset: xr.Dataset, n: int) -> None:
+    """Fail where the page lacks something that it shows, or would have to show or compare too much."""
+    needed = ["head_encoding", "attention"] if "head_encoding" in dataset else list(NEIGHBORS)
+    if missing := [name for name in needed if name not in dataset]:
+        raise InputError(
+            f"The file's results have no {missing[0]!r}, which this page shows. Save what Model.encode and "
+            "Model.neighbors return, with all their variables."
+        )
+    if dataset.sizes.get("key_position", n) != n:
+        raise InputError(f"The file has attention to {dataset.sizes['key_position']} of its text's {n} tokens.")
+    for dim, most in _MOST_OF.items():
+        if dataset.sizes.get(dim, 1) > most:
+            raise InputError(f"The file has {dataset.sizes[dim]:,} of {dim}; at most {most:,} are shown.")
+    if dataset.sizes["head"] * n * n > _MOST_PAIRS:
+        raise InputError(
+            f"The file's text has {n:,} tokens, to be compared with each other in {dataset.sizes['head']} heads; at "
+            f"most {isqrt(_MOST_PAIRS // dataset.sizes['head']):,} are taken. Save a shorter text."
+        )
+
+
+def _check_asked(near: xr.Dataset) -> None:
+    for name, value in _ASKED.items():
+        if near.attrs.get(name) != value:
+            raise InputError(
+                f"The neighbours in the file were found with {name}={near.attrs.get(name)!r}; this page shows those "
+                f"with {name}={value!r}. Save what model.neighbors(encodings) returns."
+            )
+    if near.attrs["metric"] not in METRICS:
+        raise InputError(
+            f"The neighbours in the file have the metric {near.attrs['metric']!r:.80}; expected one of "
+            f"{', '.join(map(repr, METRICS))}."
+        )
+    if not np.array_equal(near["rank"].values, np.arange(1, near.sizes["rank"] + 1)):
+        raise InputError("The neighbours in the file are not of the ranks 1, 2, ….")
+
+
+def model_for(opened: Opened, offered: str, load: Callable[[str], Model], what: str) -> Model:
+    """Give the model that a file came from, if this server has it.
+
+    Parameters
+    ----------
+    opened : Opened
+        The file.
+    offered : str
+        Name of the server's model that is chosen; no other one is loaded, whatever the file says.
+    load : callable
+        Gives the model of a name.
+    what : str
+        What it is needed for, for the message.
+
+    Returns
+    -------
+    Model
+        With the same fingerprint.
+
+    Raises
+    ------
+    InputError
+        If the server has no such model, or the file cannot be of it.
+    """
+    source = f"the model {opened.model!r} (fingerprint {opened.fingerprint}) that {opened.name} came from"
+    if offered != opened.model:
+        raise InputError(f"{what} needs {source}, and this server does not offer it. What the file holds is shown.")
+    try:
+        model = load(offered)
+    except AttnxrError as error:
+        raise InputError(f"{what} needs {source}, and this server cannot load it: {error}") from error
+    if model.fingerprint != opened.fingerprint:
+        raise InputError(
+            f"{what} needs {source}; this server's {offered!r} has other weights (fingerprint {model.fingerprint}). "
+            "What the file holds is shown."
+        )
+    sizes = {"head": model.n_heads, "kv_head": model.n_kv_heads, "feature": model.head_size}
+    for dataset in (opened.saved.encodings, opened.saved.neighbors):
+        if dataset is not None:
+            check_model(dataset, sizes | {"vocab_size": model.vocab_size}, model.n_layers, opened.name)
+    return model

@@ -1,0 +1,1 @@
+"""Models by name: from the hub, from folders, from GGUF files; and which families there are."""

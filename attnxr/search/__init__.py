@@ -1,0 +1,1 @@
+"""Exact search, arrays only: an integer screen, exact settling, blocks and tables of the vocabulary."""

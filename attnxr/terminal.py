@@ -1,0 +1,32 @@
+"""What commands print: JSON for programs, tables for people."""
+
+import json
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def print_json(told: Any) -> None:
+    """Print what JSON can hold."""
+    click.echo(json.dumps(told, indent=2))
+
+
+def table(rows: Sequence[Sequence[str]], right: Sequence[int] | set[int] = ()) -> str:
+    """Columns of equal width in a terminal; those in `right` end together, the others begin together."""
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        gaps = [" " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
+        cells = (gap + cell if i in right else cell + gap for i, (cell, gap) in enumerate(zip(row, gaps, strict=True)))
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _width(text: str) -> int:
+    """Columns that a text takes in a terminal: two for each wide character of East Asia, none for accents."""
+    wide = sum(unicodedata.east_asian_width(each) in "WF" for each in text)
+    return len(text) + wide - sum(unicodedata.combining(each) > 0 for each in text)

@@ -1,0 +1,1 @@
+"""Ways to vocabulary encodings, and the proof that they are the model's own."""

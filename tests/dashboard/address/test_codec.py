@@ -1,0 +1,162 @@
+"""A copied address shows the same page; what is wrong in one is told, and does no harm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import parse_qs, urlencode
+
+import pytest
+
+from attnxr.dashboard.address import codec
+from attnxr.dashboard.address.history import History
+from attnxr.dashboard.session.answer import Answer, Request
+from attnxr.dashboard.session.state import REQUEST, START_TEXT, State
+
+Solve = Callable[[Request], Answer]
+SELECTION = ("layer", "head", "position")
+
+
+def shown(state: State) -> tuple[object, ...]:
+    return tuple(
+        getattr(state, name) for name in (*REQUEST, *SELECTION, "panel", *codec.CHOICES, "versus_text", "versus_model")
+    )
+
+
+def arrive(query: str, solve: Solve) -> State:
+    """What a new visitor sees at an codec."""
+    state = State(["bert", "roberta"])
+    History(state, query)
+    state.land(solve(state.request))
+    return state
+
+
+def query(state: State) -> str:
+    return codec.write(state)[0]
+
+
+def test_a_new_page_has_nothing_in_its_address(solve: Solve) -> None:
+    state = State(["bert", "roberta"])
+    assert query(state) == ""
+    state.land(solve(state.request))
+    assert query(state) == ""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text": "A banana & an arrow = 50% + ümläut?\nTwo lines. <b>#1</b>"},
+        {"model": "roberta"},
+        {"metric": "centered_cosine"},
+        {"positional": False},
+        {"causal": True},
+        {"causal": False},
+        {"panel": "Attention"},
+        {"measure": "origin"},
+        {"panel": "Over layers", "quantity": "own_distance"},
+        {"panel": "Map", "map_over": "tokens", "map_method": "tsne"},
+        {"panel": "Compare", "versus": "text", "versus_text": "A fly & a <b>banana</b>.", "difference": "rbo"},
+        {"panel": "Compare", "versus": "model", "versus_model": "roberta"},
+        {"layer": 1},
+        {"head": 1},
+        {"position": 0},
+        {"position": 5},
+        {"text": "Fruit flies.", "model": "roberta", "metric": "dot", "layer": 1, "head": 1, "position": 3},
+    ],
+)
+def test_a_copied_address_shows_the_same_page(change: dict[str, object], solve: Solve) -> None:
+    state = State(["bert", "roberta"])
+    state.param.update({name: value for name, value in change.items() if name not in SELECTION})
+    state.land(solve(state.request))
+    state.param.update({name: value for name, value in change.items() if name in SELECTION})
+
+    copy = arrive("?" + query(state), solve)
+
+    assert shown(copy) == shown(state)
+    assert copy.notices == []
+    assert query(copy) == query(state)
+
+
+def test_what_is_as_on_a_new_page_is_left_out_but_for_the_model(answered: State) -> None:
+    answered.select(head=2)
+    assert parse_qs(query(answered)) == {"head": ["2"], "model": ["bert"]}
+
+
+def test_an_address_holds_two_thousand_characters_and_says_so_of_more(answered: State, solve: Solve) -> None:
+    answered.text = "Time flies. " * 166 + "An arrow"
+    assert len(answered.text) == codec.MOST_CHARACTERS
+    written, notices = codec.write(answered)
+    assert notices == []
+    assert codec.read(written, answered, {}).inputs["text"] == answered.text
+
+    answered.text += "s"
+    written, notices = codec.write(answered)
+    assert "2,001 characters" in notices[0]
+    assert "saved as a file instead" in notices[0]
+    assert "text" not in parse_qs(written)
+
+    place = codec.read(written, answered, {})
+    assert place.inputs["text"] == START_TEXT
+    assert "too long" in place.notices[0]
+    known = {codec.digest(answered.text): answered.text}
+    assert codec.read(written, answered, known).inputs["text"] == answered.text
+
+
+def test_a_long_text_to_compare_with_is_known_again_where_it_was_seen(answered: State) -> None:
+    answered.param.update(versus="text", versus_text="A fly. " * 300)
+    written, notices = codec.write(answered)
+    assert "The other text has 2,100 characters" in notices[0]
+    known = {codec.digest(answered.versus_text): answered.versus_text}
+    assert codec.read(written, answered, known).inputs["versus_text"] == answered.versus_text
+    elsewhere = codec.read(written, answered, {})
+    assert elsewhere.inputs["versus_text"] == ""
+    assert "too long" in elsewhere.notices[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"model": "../../etc/passwd"}, "asks for model “../../etc/passwd”; there is bert, roberta."),
+        ({"model": ""}, "asks for model “”"),
+        ({"metric": "manhattan"}, "asks for metric “manhattan”"),
+        ({"measure": "beauty"}, "asks for measure “beauty”"),
+        ({"map_method": "astrology"}, "asks for map_method “astrology”; there is pca, tsne"),
+        ({"versus_model": "gpt"}, "asks for versus_model “gpt”; there is bert, roberta."),
+        ({"versus_text": "x" * 2001}, "has 2,001 characters"),
+        ({"positional": "maybe"}, "asks for positional “maybe”"),
+        ({"mask": "None"}, "asks for mask “None”; there is off, on."),
+        ({"layer": "three"}, "asks for layer “three”, which is no whole number."),
+        ({"head": "-1"}, "asks for head “-1”"),
+        ({"at": "1.5"}, "asks for position “1.5”"),
+        ({"at": "٣"}, "asks for position “٣”"),
+        ({"at": "9" * 5000}, "asks for position “9999"),
+        ({"layer": "99"}, "asks for layer 99; there are layers 0 to 2."),
+        ({"at": "14"}, "asks for position 14; there are positions 0 to 13."),
+        ({"text": "x" * 2001}, "has 2,001 characters"),
+        ({str(i): "" for i in range(200)}, "too many parts"),
+    ],
+)
+def test_what_cannot_be_shown_is_told_and_the_rest_is_shown(said: dict[str, str], told: str, solve: Solve) -> None:
+    state = arrive(urlencode(said | {"head": said.get("head", "2")}), solve)
+
+    assert told in state.notices[0]
+    assert len(state.notices) == 1
+    assert len(state.notices[0]) < 200
+    assert state.request == State(["bert", "roberta"]).request
+    assert (state.layer, state.position) == (0, 1)
+    assert state.head == (2 if "too many" not in told and "head" not in told else 0)
+
+
+@pytest.mark.parametrize("text", ["%", "%ff%fe", "?&&&===", "text=%00", "head=%E9", "\udcff=\udcff", "text=%ED%A0%80"])
+def test_no_address_raises(text: str, state: State) -> None:
+    place = codec.read(text, state, {})
+    assert place.inputs["model"] == "bert"
+
+
+def test_parts_that_are_not_the_dashboards_are_nothing_to_it(solve: Solve) -> None:
+    state = arrive("?theme=dark&utm=1&__class__=x&answer=1&activity=2", solve)
+    assert query(state) == ""
+    assert state.notices == []
+
+
+def test_of_several_the_first_counts(state: State) -> None:
+    assert codec.read("head=1&head=2", state, {}).selection == {"head": 1}

@@ -1,0 +1,216 @@
+"""Work goes on beside the event loop; only the newest request's outcome is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+
+import pytest
+import xarray as xr
+
+import attnxr
+from attnxr.dashboard.compute.worker import Worker
+from attnxr.dashboard.session.answer import Answer
+from attnxr.dashboard.session.state import State
+from tests.support import models
+
+
+async def until(reached: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not reached():
+            await asyncio.sleep(0.01)
+
+
+def test_answers_a_request_and_reports_on_the_way(state: State, shelf: dict[str, attnxr.Model]) -> None:
+    messages: list[str] = []
+    state.param.watch(lambda event: messages.append(event.new.message if event.new else "done"), "activity")
+
+    async def visit() -> None:
+        worker = Worker(state, shelf.__getitem__)
+        state.text = "Fruit flies."
+        await until(lambda: state.answer)
+        worker.close()
+
+    asyncio.run(visit())
+    assert state.answer is not None
+    assert state.answer.request == state.request
+    assert state.answer.neighbors.attrs["text"] == "Fruit flies."
+    assert messages[0] != "done"
+    assert messages[-1] == "done"
+
+
+def test_a_newer_request_overtakes_an_older_one(state: State, shelf: dict[str, attnxr.Model]) -> None:
+    arrived, go_on = threading.Event(), threading.Event()
+    landed: list[str] = []
+    state.param.watch(lambda event: landed.append(event.new.request.model) if event.new else None, "answer")
+
+    def load(name: str) -> attnxr.Model:
+        if name == "roberta":
+            arrived.set()
+            assert go_on.wait(60)
+        return shelf[name]
+
+    async def visit() -> None:
+        worker = Worker(state, load)
+        state.model = "roberta"
+        await asyncio.to_thread(arrived.wait, 60)
+        state.model = "bert"
+        await until(lambda: state.answer)
+        go_on.set()
+        state.metric = "dot"
+        await until(lambda: state.answer)
+        worker.close()
+
+    asyncio.run(visit())
+    assert landed == ["bert", "bert"]
+
+
+def test_an_error_of_the_library_is_shown_and_the_next_request_works(
+    state: State, shelf: dict[str, attnxr.Model]
+) -> None:
+    async def visit() -> None:
+        worker = Worker(state, shelf.__getitem__)
+        state.text = " "
+        await until(lambda: state.error)
+        assert "empty or blank" in state.error
+        assert state.answer is None
+        assert state.activity is None
+        state.text = "Fruit flies."
+        await until(lambda: state.answer)
+        worker.close()
+
+    asyncio.run(visit())
+    assert state.error == ""
+
+
+def test_an_error_nobody_foresaw_is_shown_and_logged(state: State, caplog: pytest.LogCaptureFixture) -> None:
+    def load(_name: str) -> attnxr.Model:
+        raise ZeroDivisionError("nobody foresaw it")
+
+    async def visit() -> None:
+        worker = Worker(state, load)
+        state.metric = "dot"
+        await until(lambda: state.error)
+        worker.close()
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(visit())
+    assert "ZeroDivisionError" in state.error
+    assert "nobody foresaw it" in caplog.text
+
+
+def test_the_same_text_again_is_tried_again(state: State, shelf: dict[str, attnxr.Model]) -> None:
+    tries: list[str] = []
+
+    def load(name: str) -> attnxr.Model:
+        tries.append(name)
+        if len(tries) == 1:
+            raise attnxr.ModelNotFoundError("not yet")
+        return shelf[name]
+
+    async def visit() -> None:
+        worker = Worker(state, load)
+        state.param.trigger("text")
+        await until(lambda: state.error)
+        state.param.trigger("text")
+        await until(lambda: state.answer)
+        worker.close()
+
+    asyncio.run(visit())
+    assert len(tries) == 2
+
+
+def test_encodings_serve_again_when_only_the_metric_changes(state: State, shelf: dict[str, attnxr.Model]) -> None:
+    async def visit() -> None:
+        worker = Worker(state, shelf.__getitem__)
+        state.param.trigger("text")
+        await until(lambda: state.answer)
+        first = state.answer
+        state.metric = "dot"
+        await until(lambda: state.answer)
+        second = state.answer
+        state.text = "Fruit flies."
+        await until(lambda: state.answer)
+        worker.close()
+        assert first is not None
+        assert second is not None
+        assert state.answer is not None
+        assert second.encodings is first.encodings
+        assert state.answer.encodings is not first.encodings
+
+    asyncio.run(visit())
+
+
+def test_a_model_is_checked_once_for_all_visitors_until_its_weights_change() -> None:
+    hf_model = models.tiny_bert()
+    model = attnxr.Model(hf_model, models.wordpiece_tokenizer(), name="bert")
+
+    async def visit(text: str) -> Answer:
+        state = State(["bert"])
+        worker = Worker(state, lambda _name: model)
+        state.text = text
+        await until(lambda: state.answer)
+        worker.close()
+        assert state.answer is not None
+        return state.answer
+
+    first, second = (asyncio.run(visit(text)) for text in ("Time flies.", "Fruit flies."))
+    assert first.checks is second.checks
+    xr.testing.assert_allclose(first.checks, model.verify(), atol=1e-9)
+
+    models.randomise(hf_model, seed=7)
+    changed = asyncio.run(visit("Time flies."))
+    assert changed.checks.attrs["fingerprint"] == changed.encodings.attrs["fingerprint"] == model.fingerprint
+    assert changed.checks.attrs["fingerprint"] != first.checks.attrs["fingerprint"]
+
+
+def test_a_closed_worker_does_nothing_more(state: State, shelf: dict[str, attnxr.Model]) -> None:
+    async def visit() -> None:
+        Worker(state, shelf.__getitem__).close()
+        state.text = "Fruit flies."
+        await asyncio.sleep(0)
+
+    asyncio.run(visit())
+    assert state.activity is None
+
+
+def test_a_cancelled_search_ends_between_tiles_and_run_asks_again(
+    state: State, shelf: dict[str, attnxr.Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    neighbors = attnxr.Model.neighbors
+
+    def slow(*arguments: object, progress: Callable[[float], None], **options: object) -> object:
+        def wait(fraction: float) -> None:
+            begun.set()
+            assert go_on.wait(60)
+            progress(fraction)
+
+        try:
+            return neighbors(*arguments, progress=wait, **options)
+        except Exception:
+            ended.set()
+            raise
+
+    monkeypatch.setattr(attnxr.Model, "neighbors", slow)
+
+    async def visit() -> None:
+        worker = Worker(state, shelf.__getitem__)
+        state.text = "A search that is called off."
+        await asyncio.to_thread(begun.wait, 60)
+        state.cancel()
+        assert state.activity is None
+        go_on.set()
+        assert await asyncio.to_thread(ended.wait, 60)
+        await asyncio.sleep(0.3)  # the worker looks ten times a second
+        assert (state.answer, state.activity, state.error, state.cancelled) == (None, None, "", True)
+        state.param.trigger("text")
+        await until(lambda: state.answer)
+        worker.close()
+
+    asyncio.run(visit())
+    assert not state.cancelled
+    assert state.answer is not None
+    assert state.answer.request.text == "A search that is called off."

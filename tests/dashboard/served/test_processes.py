@@ -1,0 +1,49 @@
+"""A server of several processes ends as a whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def within_a_minute(look: Callable[[], list[int]], wanted: Callable[[list[int]], bool]) -> list[int]:
+    deadline = time.monotonic() + 60
+    while not wanted(found := look()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for a process' children")
+def test_processes_end_with_the_one_that_forked_them() -> None:
+    command = [sys.executable, "-m", "attnxr", "serve", "minilm", "--port", "0", "--num-procs", "2"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+    ) as server:
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline().startswith("attnxr runs at http://localhost:")
+            serving = within_a_minute(lambda: children(server.pid), lambda there: len(there) == 2)
+            server.terminate()
+            server.wait(30)
+            within_a_minute(lambda: [child for child in serving if lives(child)], lambda left: not left)
+        finally:
+            server.kill()
