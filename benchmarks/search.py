@@ -54,7 +54,7 @@ class Spaces:
     def setup(self, name: str) -> None:
         self.model: attnxr.Model = ready.model(name)
         token_ids = shapes.token_ids(shapes.BY_NAME[name])
-        self.encodings = self.model.encode(token_ids=token_ids, include=["query", "hidden"])
+        self.encodings = self.model.encode(token_ids=token_ids, include=["query_vector", "hidden"])
         self.time_own_space(name)
         self.time_keys(name)
         self.time_stream(name)

@@ -51,7 +51,7 @@ def of_dataset(near: xr.Dataset, positions: Iterable[int] | None = None) -> list
 
 def roberta_vocabulary(hf_model: RobertaModel, token_ids: NDArray) -> Vocabulary:
     """The vocabulary of a RoBERTa, from its weights in float64."""
-    from tests import oracles  # asv, which looks into every file here, has no tests on its path
+    from tests.support import oracles  # asv, which looks into every file here, has no tests on its path
 
     reference = oracles.Bert(hf_model)
     places = reference.position_ids(token_ids)
@@ -95,7 +95,7 @@ def judge(
     dict of str
         For each of the answers the first thing that is wrong with it, ``""`` where nothing is.
     """
-    from tests import oracles
+    from tests.support import oracles
 
     wrong = dict.fromkeys(answers, "")
     by_position: dict[int, list[tuple[tuple[str, str], Found]]] = {}
@@ -104,7 +104,7 @@ def judge(
             by_position.setdefault(found.position, []).append((name, found))
     for position, here in sorted(by_position.items()):
         words, own = vocabulary(position), int(encodings.token_id[position])
-        queries = encodings["encoding"].values[:, :, position]
+        queries = encodings["head_encoding"].values[:, :, position]
         for h in range(queries.shape[1]):
             # Column by column, as the reference goes through them.
             rows = np.asfortranarray(words[h * len(words) // queries.shape[1]])
@@ -119,7 +119,7 @@ def judge(
 
 def _fault(found: Found, head: int, true: NDArray, tolerance: NDArray, own: int) -> str:
     """What is wrong with one head's answer, given the true (layers, V) distances."""
-    from tests import oracles
+    from tests.support import oracles
 
     try:
         oracles.check_neighbors(found.ids[:, head], found.distance[:, head], true, tolerance)

@@ -73,7 +73,7 @@ def _visit(
     costs: Mapping[str, Cost],
 ) -> None:
     """Build the vocabulary's encodings at one position, and let each way search there."""
-    chosen = encodings["encoding"].values[list(layers), :, position]
+    chosen = encodings["head_encoding"].values[list(layers), :, position]
     queries = torch.from_numpy(np.ascontiguousarray(chosen.swapaxes(0, 1)))  # (H, layers, d)
     own = int(encodings.token_id[position])
     start = time.perf_counter()

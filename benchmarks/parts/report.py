@@ -47,7 +47,7 @@ class Report:
         return "\n\n".join(part for part in parts if part)
 
     def markdown(self) -> str:
-        """For the README."""
+        """For docs/cost.md."""
         parts = [table.markdown() for table in self.tables]
         parts += ["\n".join(f"- {line}" for line in lines) for lines in (self.notes, self.verdicts)]
         return "\n\n".join(part for part in parts if part)

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 import attnxr
-from attnxr.search import Metric
+from attnxr.search.nearest import Metric
 from benchmarks.parts import answers, shapes
 from benchmarks.parts.measure import say, seconds
 from benchmarks.parts.report import Report, Table, in_seconds
@@ -95,10 +95,10 @@ def _number(array: xr.DataArray, at: Place, token: str) -> float:
 
 def _must_be_right(found: np.ndarray, metric: str, encodings: xr.Dataset, words: np.ndarray, at: Place) -> None:
     """Compare one slice with brute force."""
-    from tests import oracles
+    from tests.support import oracles
 
     layer, head, position = at
-    query = encodings["encoding"].values[layer, head, position][None]
+    query = encodings["head_encoding"].values[layer, head, position][None]
     true, tolerance = (each(metric, query, words[head])[0] for each in (oracles.distances, oracles.tolerances))
     off = (np.abs(found - true) / tolerance).max()
     if not off <= 1:
