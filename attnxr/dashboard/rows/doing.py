@@ -30,7 +30,7 @@ _REPLACEMENTS = {
     "mean": "its mean over the text",
     "neighbor 1": "the nearest word, “{}”",
     "own": "its own token, “{}”",
-    "words": "the words that add up to it",
+    "words": "words that add up to it",
 }
 
 

@@ -81,7 +81,7 @@ def test_changes_are_those_of_effects_and_of_the_words_together(
         "its mean over the text",
         f"the nearest word, “{label(nearest.neighbor.item(), nearest.neighbor_text.item())}”",
         f"its own token, “{own}”",
-        "the words that add up to it",
+        "words that add up to it",
     ]
     np.testing.assert_allclose([length for _, length, *_ in rows], changes / changes.max(), rtol=1e-4)
     np.testing.assert_allclose([float(change) for _, _, change, _ in rows], changes, rtol=0.5, atol=6e-5)
