@@ -69,6 +69,7 @@ class Witness:
             self.hf_model.set_attn_implementation("attnxr-tests")
         if self.hf_model._can_set_experts_implementation():
             self.hf_model.set_experts_implementation("eager")  # the others know no float64
+        self._kept: dict[tuple[tuple[int, ...], int, int], dict[str, Array]] = {}
         # RoBERTa and its like count positions from here, and give padding none.
         padding = getattr(getattr(self.hf_model, "embeddings", None), "padding_idx", None)
         learned = family.positions == "learned"
@@ -98,13 +99,20 @@ class Witness:
 
     def vocabulary(self, space: str, text: Array, position: int, layer: int = 0) -> Array:
         """Encodings (head, V, d) of all vocabulary entries at a position of a text."""
-        entries = np.arange(self.hf_model.config.vocab_size)
-        texts = np.repeat(np.asarray(text)[None], len(entries), axis=0)
-        texts[:, position] = entries
-        traced = self.trace(texts, self.with_first(layer) if layer else None)
+        traced = self._of_all_entries(tuple(text), position, layer)
         if space == "embedding":
             return traced["stream"][0][None, :, position]
         return np.swapaxes(traced[space][0][:, :, position], 0, 1)
+
+    def _of_all_entries(self, text: tuple[int, ...], position: int, layer: int) -> dict[str, Array]:
+        """What is computed of a text with each entry at the position; kept, as every space asks for the same."""
+        asked = text, position, layer
+        if asked not in self._kept:
+            entries = np.arange(self.hf_model.config.vocab_size)
+            texts = np.repeat(np.asarray(text)[None], len(entries), axis=0)
+            texts[:, position] = entries
+            self._kept[asked] = self.trace(texts, self.with_first(layer) if layer else None)
+        return self._kept[asked]
 
     def with_first(self, layer: int) -> Any:
         """A copy of the model in which a layer stands first."""
