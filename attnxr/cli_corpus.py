@@ -16,7 +16,6 @@ import attnxr
 from attnxr.errors import AttnxrError, InputError
 from attnxr.options import METRICS, SPLITS, Split
 from attnxr.terminal import as_json_option, print_json, table
-from attnxr.texts import quoted
 from attnxr.tokens import label
 
 if TYPE_CHECKING:
@@ -287,6 +286,8 @@ def _listed(one: xr.Dataset, kind: str, count: int) -> list[dict[str, Any]] | No
 
 def _examples(one: xr.Dataset, count: int) -> list[dict[str, Any]]:
     """The texts with the largest activation, and what stands around it."""
+    from attnxr.texts import quoted
+
     lying = quoted(one)
     words, tokens = one["quoted_text"].values.tolist(), one["quoted_token"].values.tolist()
     names = ("text_id", "activation", "query", "key")

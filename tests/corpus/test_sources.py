@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import doctest
 import gzip
 import json
 import tracemalloc
@@ -20,7 +19,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import attnxr
-from attnxr.corpus import sources
 from attnxr.errors import InputError
 
 TEXTS = [
@@ -242,9 +240,3 @@ def test_folders_other_endings_and_options_are_refused(tmp_path: Path) -> None:
         attnxr.texts_of(TEXTS, split="word")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"field='' was given; expected the name of a field"):
         attnxr.texts_of(TEXTS, field="")
-
-
-def test_the_example_runs() -> None:
-    (example,) = doctest.DocTestFinder().find(sources.texts_of, "texts_of", globs={"attnxr": attnxr})
-    failed, run = doctest.DocTestRunner().run(example)
-    assert (failed, run) == (0, 3)
