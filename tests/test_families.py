@@ -19,7 +19,6 @@ from tests.support.families import FAMILIES
 from tests.support.witness import Witness
 
 TEXT = [11, 40, 23, 40, 57, 8, 33, 62]
-PLACES = [0, 3, 7]  # of TEXT, whose neighbours are compared with the brute force's, which takes longest
 # Turned by position, and only then normed or scaled: what is at one position is not what is at another, turned.
 NOT_ONLY_TURNED = {"hunyuan_v1_dense": ("key", "query"), "ministral3": ("query",)}
 
@@ -92,7 +91,7 @@ def the_path_is_the_cheapest(subject: Subject) -> None:
 
 def check(subject: Subject, near: Any, metric: str, of: str, space: str, layers: list[int]) -> None:
     """Fail unless neighbours and own ranks are those of the brute force; `layers` have the vocabulary of the first."""
-    for position in PLACES:
+    for position in range(len(TEXT)):
         vocabulary = subject.witness.vocabulary(space, TEXT, position, layers[0])
         queries = subject.enc[VARIABLE[of]].isel(position=position, layer=layers).values
         if of in ("residual", "hidden"):

@@ -14,7 +14,7 @@ import attnxr
 from attnxr.analysis import nulls
 from attnxr.errors import InputError
 from attnxr.options import VARIABLE
-from tests.analysis.test_significance import turned
+from tests.analysis.test_significance import drawn_by_chance
 from tests.support import models, oracles
 from tests.support.cases import HEAD_VECTORS, Case
 from tests.support.families import FAMILIES, build
@@ -231,17 +231,8 @@ def test_grouped_heads_of_a_real_tokenizer(tmp_path: Path) -> None:
 
 def test_p_values_are_calibrated(roberta: Case) -> None:
     """2,240 vectors drawn from the null itself: each of their p-values is uniform."""
-    model, rng = roberta.model, np.random.default_rng(12)
-    enc = model.encode(["Time flies like an arrow."] * 70).isel(layer=[1])
-    encoding = enc["head_encoding"].values.copy()
-    ids = enc.token_id.values[enc.text_id.values == 0]
-    for place in range(len(ids)):
-        here = np.flatnonzero(enc.text_position.values == place)
-        vocabulary = roberta.oracle.vocabulary("value", int(roberta.oracle.position_ids(ids)[place]))
-        for head, vectors in enumerate(vocabulary):
-            encoding[0, head, here] = turned(rng, vectors, rng.uniform(0.5, 6, (len(here), 1)))
-    draws = 19
-    found = attnxr.decompose(model, with_encodings(enc, encoding), n=3, draws=draws)
+    enc, draws = drawn_by_chance(roberta, np.random.default_rng(12)), 19
+    found = attnxr.decompose(roberta.model, enc, n=3, draws=draws)
     assert found.attrs["null"] == "rotation"
     assert found.explained_p.size >= 6000
     for step in range(3):

@@ -33,6 +33,19 @@ def turned(rng: np.random.Generator, vectors: Array, radius: Array) -> Array:
     return vectors.mean(0) + radius * sphere(rng, *radius.shape[:-1], vectors.shape[1]) @ root.T
 
 
+def drawn_by_chance(case: Case, rng: np.random.Generator) -> xr.Dataset:
+    """Encodings of one layer of 70 texts in which all vectors are drawn from the rotation null, at random distances."""
+    enc = case.model.encode(["Time flies like an arrow."] * 70).isel(layer=[1])
+    encoding = enc["head_encoding"].values.copy()
+    ids = enc.token_id.values[enc.text_id.values == 0]
+    for place in range(len(ids)):
+        here = np.flatnonzero(enc.text_position.values == place)
+        vocabulary = case.oracle.vocabulary("value", int(case.oracle.position_ids(ids)[place]))
+        for head, vectors in enumerate(vocabulary):
+            encoding[0, head, here] = turned(rng, vectors, rng.uniform(0.5, 6, (len(here), 1)))
+    return enc.assign(head_encoding=(enc["head_encoding"].dims, encoding))
+
+
 def mahalanobis(z: Array, vectors: Array) -> float:
     deviation = z - vectors.mean(0)
     return float(np.sqrt(deviation @ np.linalg.solve(np.cov(vectors.T, bias=True), deviation)))
@@ -47,19 +60,9 @@ def two_statistics(metric: str, queries: Array, vectors: Array, k: int) -> Array
 @pytest.mark.parametrize("metric", ["cosine", "centered_cosine", "euclidean"])
 def test_rotation_is_calibrated(roberta: Case, metric: Any) -> None:
     """2,240 vectors drawn from the null itself, at random distances: their p-values are uniform."""
-    model, rng = roberta.model, np.random.default_rng(12)
-    enc = model.encode(["Time flies like an arrow."] * 70).isel(layer=[1])
-    encoding = enc["head_encoding"].values.copy()
-    ids = enc.token_id.values[enc.text_id.values == 0]
-    for place in range(len(ids)):
-        here = np.flatnonzero(enc.text_position.values == place)
-        vocabulary = roberta.oracle.vocabulary("value", int(roberta.oracle.position_ids(ids)[place]))
-        for head, vectors in enumerate(vocabulary):
-            encoding[0, head, here] = turned(rng, vectors, rng.uniform(0.5, 6, (len(here), 1)))
-    draws = 29
-    found = attnxr.significance(
-        model, enc.assign(head_encoding=(enc["head_encoding"].dims, encoding)), draws=draws, metric=metric
-    )
+    rng, draws = np.random.default_rng(12), 29
+    enc = drawn_by_chance(roberta, rng)
+    found = attnxr.significance(roberta.model, enc, draws=draws, metric=metric)
     assert found.nearest_p.size >= 2000
     for name in STATISTICS:
         p = found[f"{name}_p"].values.ravel()

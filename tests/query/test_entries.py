@@ -13,6 +13,7 @@ import attnxr
 from attnxr.errors import InputError
 from attnxr.options import VARIABLE
 from tests.query.test_grid import with_head
+from tests.query.test_moments import EVERY_PATH
 from tests.support import models, oracles
 from tests.support.cases import HEAD_VECTORS, Case
 from tests.support.families import FAMILIES, build
@@ -50,16 +51,7 @@ def test_distances_between_them_are_those_of_the_neighbours(tiny: Case, metric: 
         np.testing.assert_allclose(near.distance.values[index], true, rtol=1e-5, atol=1e-6)
 
 
-FAMILY_CASES = [
-    pytest.param("mistral", "value", "value", 0, id="shared heads"),
-    pytest.param("mistral", "query", "key", 0, id="turned keys of shared heads"),
-    pytest.param("qwen3", "encoding", "query", 0, id="turned queries"),
-    pytest.param("gpt2", "encoding", "value", "same", id="each layer's own"),
-    pytest.param("llama", "encoding", "key", 1, id="another layer's turned keys"),
-    pytest.param("ctrl", "encoding", "value", 0, id="one pass for each position"),
-    pytest.param("roberta", "contribution", "embedding", 0, id="contributions"),
-    pytest.param("roberta", "hidden", "embedding", 0, id="the stream"),
-]
+FAMILY_CASES = [*EVERY_PATH, pytest.param("roberta", "contribution", "embedding", 0, id="contributions")]
 
 
 @pytest.mark.parametrize(("family", "of", "space", "vocab_layer"), FAMILY_CASES)

@@ -43,7 +43,7 @@ def test_equal_those_of_the_brute_force(case: Case, space: Any, positional: bool
                 check(found.isel(layer=layer, head=head, position=position), vectors)
 
 
-FAMILY_CASES = [
+EVERY_PATH = [
     pytest.param("mistral", "value", "value", 0, id="shared heads"),
     pytest.param("mistral", "query", "key", 0, id="turned keys of shared heads"),
     pytest.param("qwen3", "encoding", "query", 0, id="turned queries"),
@@ -54,7 +54,7 @@ FAMILY_CASES = [
 ]
 
 
-@pytest.mark.parametrize(("family", "of", "space", "vocab_layer"), FAMILY_CASES)
+@pytest.mark.parametrize(("family", "of", "space", "vocab_layer"), EVERY_PATH)
 def test_are_where_the_vectors_are_on_every_path(family: str, of: Any, space: Any, vocab_layer: Any) -> None:
     model = attnxr.Model(FAMILIES[family].build())
     witness = Witness(FAMILIES[family])
