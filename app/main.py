@@ -2,6 +2,9 @@
 
 import sys
 
-from attnxr.dashboard.served.page import open_page
+from attnxr.importing import quickly
+
+with quickly("attnxr.dashboard"):
+    from attnxr.dashboard.served.page import open_page
 
 open_page(sys.argv[1:]).servable()

@@ -5,6 +5,7 @@ from .analysis.corpora import results_of
 from .analysis.csls import csls_neighbors
 from .analysis.decompose import decompose
 from .analysis.effects import effects
+from .analysis.encoder_neighbors import encoder_neighbors
 from .analysis.hubness import hubness, hubness_remedies
 from .analysis.maps import encoding_map
 from .analysis.origins import origins
@@ -30,12 +31,14 @@ from .errors import (
     TextTooLongError,
     UnsupportedModelError,
 )
+from .inputs.continuation import Continuation
 from .model import Model, load_model
 
 __version__: str
 
 __all__ = [
     "AttnxrError",
+    "Continuation",
     "InputError",
     "Model",
     "ModelNotFoundError",
@@ -51,6 +54,7 @@ __all__ = [
     "dashboard",
     "decompose",
     "effects",
+    "encoder_neighbors",
     "encoding_map",
     "explore",
     "hubness",

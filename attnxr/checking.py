@@ -165,6 +165,8 @@ def restored(
 def with_all_dims(encodings: xr.Dataset, variable: str) -> tuple[xr.Dataset, list[str]]:
     """Take one variable of encodings and its coordinates, with the dimensions that a selection has dropped.
 
+    With head encodings comes what they are multiplied by, where they are (``gate``).
+
     Parameters
     ----------
     encodings : xr.Dataset
@@ -188,7 +190,8 @@ def with_all_dims(encodings: xr.Dataset, variable: str) -> tuple[xr.Dataset, lis
     coords: dict[str, tuple[str, ...]] = {dim: (dim,) for dim in dims if dim in _VECTOR_DIMS}
     coords |= {name: spec.dims for name, spec in schema.TEXT_COORDS.items()}
     dropped = [dim for dim in dims if dim in encodings.variables and dim not in encodings[variable].dims]
-    return schema.validate(restored(encodings, {variable: dims}, coords), schema.ENCODINGS), dropped
+    taken = [variable, *(["gate"] if variable == "head_encoding" and "gate" in encodings else [])]
+    return schema.validate(restored(encodings, dict.fromkeys(taken, dims), coords), schema.ENCODINGS), dropped
 
 
 def same_labels(a: xr.Dataset, b: xr.Dataset, dims: Iterable[str], names: tuple[str, str], advice: str) -> None:

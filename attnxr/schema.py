@@ -58,6 +58,7 @@ def _head(*dims: str) -> tuple[str, ...]:
 _ALIASES: dict[Any, str] = {"kv_head": "head", "other_kv_head": "other_head", "key_feature": "feature"}
 _KV = ("layer", "kv_head", "position", "feature")
 _STREAM = ("layer", "position", "channel")
+_OF_ENCODER = ("layer", "kv_head", "key_position", "feature")
 
 TOKEN_COORDS: dict[str, Spec] = {
     "position": Spec(
@@ -89,7 +90,13 @@ SEVERAL_TEXTS: dict[str, Spec] = {
 }
 # On a dimension of its own, so that it is there whatever positions are selected.
 SOURCE: dict[str, Spec] = {
-    "source": Spec(("source_id",), "str", "text", "the text of that text_id; empty where ids were given")
+    "source": Spec(("source_id",), "str", "text", "the text of that text_id; empty where ids were given"),
+    "encoder_source": Spec(
+        ("source_id",),
+        "str",
+        "text of the encoder",
+        "what the encoder of an encoder-decoder read beside that text; empty where ids were given",
+    ),
 }
 # In place of attrs["token_ids"] and attrs["text_lengths"], where there are too many to lie in attrs.
 MANY_TEXTS: dict[str, Spec] = {
@@ -100,6 +107,12 @@ MANY_TEXTS: dict[str, Spec] = {
 }
 TEXT_COORDS: dict[str, Spec] = TOKEN_COORDS | SEVERAL_TEXTS | SOURCE
 """All that say which tokens of which texts the positions are."""
+KEY_COORDS: dict[str, Spec] = {
+    "key_token": Spec(("key_position",), "str", "token of the key", "the tokenizer's token of the encoder's text"),
+    "key_text": Spec(("key_position",), "str", "text of the key", "what that token stands for"),
+    "key_token_id": Spec(("key_position",), "int64", "token id of the key", "vocabulary id of that token", least=0),
+}
+"""What cross-attention looks at: tokens of the encoder's text."""
 ENCODINGS: dict[str, Spec] = {
     "head_encoding": Spec(
         _head("feature"), "float32", "head encoding", "head encoding: attention-weighted sum of the values"
@@ -111,11 +124,27 @@ ENCODINGS: dict[str, Spec] = {
         "attention weights; rows sum to 1, less what a sink takes",
         least=0,
     ),
+    "gate": Spec(
+        _head("feature"),
+        "float32",
+        "factor before W_O",
+        "what the head encoding is multiplied by before W_O reads it: a gate, or a norm with the scale that the text "
+        "gave it; NaN where the head encoding is 0",
+    ),
     "query_vector": Spec(
         _head("feature"), "float32", "query vector", "query vectors, as the attention was handed them"
     ),
     "key_vector": Spec(_KV, "float32", "key vector", "key vectors, as the attention was handed them"),
     "value_vector": Spec(_KV, "float32", "value vector", "value vectors, as the attention was handed them"),
+    "encoder_key_vector": Spec(
+        _OF_ENCODER, "float32", "key vector of the encoder's text", "key vectors that cross-attention was handed"
+    ),
+    "encoder_value_vector": Spec(
+        _OF_ENCODER,
+        "float32",
+        "value vector of the encoder's text",
+        "value vectors that cross-attention was handed, made of the encoder's last hidden state",
+    ),
     "residual": Spec(
         _STREAM,
         "float32",
@@ -123,10 +152,11 @@ ENCODINGS: dict[str, Spec] = {
         "input of the block plus what its attention writes: resid_mid to others",
     ),
     "hidden": Spec(_STREAM, "float32", "hidden state", "output of the block: Hugging Face's hidden_states[layer + 1]"),
+    **KEY_COORDS,
 }
 CHECKS: dict[str, Spec] = {
     "reconstruction": Spec(
-        ("layer",), "float64", "error of reconstruction", "relative error of W_O applied to the head encodings"
+        ("layer",), "float64", "error of reconstruction", "relative error of W_O applied to what it reads of the heads"
     ),
     "identity": Spec(
         ("space",), "float64", "error of vocabulary encodings", "relative error of the own tokens' vocabulary encodings"
@@ -136,6 +166,14 @@ CHECKS: dict[str, Spec] = {
         "float64",
         "change of the output by capture",
         "relative difference of the model's output with and without capture",
+    ),
+}
+QUESTIONS: dict[str, Spec] = {
+    "refusal": Spec(
+        ("of", "space", "vocab_layer"),
+        "str",
+        "why the question is refused",
+        "why Model.neighbors refuses these vectors in this space of this layer; empty where it answers",
     ),
 }
 NEIGHBORS: dict[str, Spec] = {
@@ -397,6 +435,14 @@ SEQUENCE_NEIGHBORS: dict[str, Spec] = {
     "neighbor_text": Spec(_head("rank"), "str", "text of the neighbour", "what it stands for"),
     "distance": Spec(_head("rank"), "float32", "distance", "its distance, ascending with rank"),
 }
+ENCODER_NEIGHBORS: dict[str, Spec] = {
+    "neighbor_position": Spec(
+        _head("rank"), "int64", "position of the neighbour", "position of the neighbour in the encoder's text"
+    ),
+    "neighbor": Spec(_head("rank"), "str", "neighbour", "token that stands there"),
+    "neighbor_text": Spec(_head("rank"), "str", "text of the neighbour", "what it stands for"),
+    "distance": Spec(_head("rank"), "float32", "distance", "distance of its value, ascending with rank"),
+}
 TRAJECTORIES: dict[str, Spec] = {
     "own_rank": Spec(
         _head(),
@@ -608,7 +654,7 @@ ATTRIBUTION: dict[str, Spec] = {
         _OF_ENTRY,
         "float64",
         "logit from what was not selected",
-        "what the heads and feed-forwards that are not in the Dataset add to the target's logit",
+        "what heads and feed-forwards that are not in the Dataset, and blocks that are not looked into, add to it",
     ),
     "logit": Spec(_OF_ENTRY, "float64", "logit", "the model's own logit of the target"),
     "remainder": Spec(_OF_ENTRY, "float64", "remainder", "the logit less all parts: what is not linear, and rounding"),

@@ -10,6 +10,22 @@ import click
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
+def _layers(_ctx: click.Context, _param: click.Parameter, value: str | None) -> list[int] | None:
+    try:
+        return None if value is None else [int(each) for each in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of layers, such as 5,11.") from None
+
+
+layers_option = click.option(
+    "--layers",
+    "looked_into",
+    metavar="LAYER,…",
+    callback=_layers,
+    help="Which layers of the model to look into, where they are of different shapes, such as 5,11; by default all.",
+)
+
+
 def print_json(told: Any) -> None:
     """Print what JSON can hold."""
     click.echo(json.dumps(told, indent=2))

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from attnxr.errors import InputError
 
-OF_TEXTS = ("token_ids", "text_lengths", "token_type_ids")
+PLACES = ("char_start", "char_end", "word")
+"""What is known of where a token stands in its text."""
+OF_TEXTS = ("token_ids", "text_lengths", "token_type_ids", "encoder_token_ids", "encoder_text_lengths")
 """Attrs that say what the model was given."""
 _AT_ONCE = 1 << 20  # tokens
 
@@ -37,6 +39,18 @@ def attrs_of(texts: Sequence[Sequence[int]], types: Sequence[Sequence[int]]) -> 
         filled = [list(of_text) or [-1] * len(text) for text, of_text in zip(texts, types, strict=True)]
         attrs["token_type_ids"] = _plain([each for of_text in filled for each in of_text])
     return attrs
+
+
+def attrs_of_encoder(texts: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """The same of the texts that an encoder read beside them, as ``encoder_token_ids`` and ``encoder_text_lengths``."""
+    return {f"encoder_{name}": each for name, each in attrs_of(texts, [[] for _ in texts]).items()}
+
+
+def encoder_ids(dataset: xr.Dataset) -> list[list[int]]:
+    """Token ids of the texts that an encoder read; none where the attrs say none."""
+    if "encoder_token_ids" not in dataset.attrs:
+        return []
+    return _ids(dataset, "encoder_token_ids", "encoder_text_lengths")
 
 
 def _plain(numbers: list[int]) -> NDArray[np.int64] | int:
@@ -68,8 +82,7 @@ def token_ids(dataset: xr.Dataset, name: str = "The Dataset") -> list[list[int]]
             f"{name} has no attrs['token_ids']. Expected what Model returns, with its attrs: arithmetic drops them "
             "unless xarray.set_options(keep_attrs=True) is set."
         )
-    ids = _numbers(dataset, "token_ids", least=0)
-    return _split(ids, _numbers(dataset, "text_lengths", least=1) if "text_lengths" in dataset.attrs else [len(ids)])
+    return _ids(dataset, "token_ids", "text_lengths")
 
 
 def has_many(dataset: xr.Dataset) -> bool:
@@ -122,6 +135,12 @@ def token_types(dataset: xr.Dataset) -> list[list[int]]:
         f"The Dataset has attrs['token_type_ids'] {types!s:.80}, which are not those of texts of {lengths!s:.80} "
         "tokens. Expected what Model.encode returns, or a selection from it."
     )
+
+
+def _ids(dataset: xr.Dataset, name: str, lengths: str) -> list[list[int]]:
+    """Token ids of each text that attrs say; without lengths it is one text."""
+    ids = _numbers(dataset, name, least=0)
+    return _split(ids, _numbers(dataset, lengths, least=1) if lengths in dataset.attrs else [len(ids)])
 
 
 def _numbers(dataset: xr.Dataset, name: str, least: int) -> list[int]:

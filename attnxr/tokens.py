@@ -1,8 +1,10 @@
 """Tokens: from a text to vocabulary ids and back to what a person can read."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from tokenizers import Tokenizer
 
 # Neither NumPy's nor HDF5's strings can hold a NUL at the end: the sign for it stands in its place.
 _NUL = str.maketrans({"\0": "␀"})
+_CLOSING = set(".,!?")  # before which decoders of WordPiece leave no space
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Tokens:
         How many tokens did not fit and were left out.
     types : list of int, length n
         Token types, as those of the two sentences of a pair; empty where the model is given none, as where all are 0.
+    said : dict
+        What attrs say of how the text was read, where not as by default, and of what a model wrote behind it.
     """
 
     ids: list[int]
@@ -36,6 +41,7 @@ class Tokens:
     word: list[int] = field(default_factory=list)
     cut: int = 0
     types: list[int] = field(default_factory=list)
+    said: dict[str, Any] = field(default_factory=dict)
 
 
 def words_of(words: Sequence[int | None], sentences: Sequence[int | None]) -> list[int]:
@@ -144,11 +150,135 @@ def label(token: str, text: str) -> str:
     Spaces are shown as ␣, other characters that cannot be seen by their escapes, and bytes that are no character by
     the token itself.
     """
-    if "\ufffd" in text or token.lstrip("#") == text:
-        text = token
+    return _visible(token if "\ufffd" in text or token.lstrip("#") == text else text)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """How a token of a text is shown.
+
+    Attributes
+    ----------
+    name : str
+        What `label` says of it; of one of several tokens that are the bytes of a character, that character and which of
+        them it is, as ``🍌 2/3``.
+    character : str
+        That character, or several where a token has bytes of two; empty of any other token.
+    number, count : int
+        Which of so many tokens it is, from 1.
+    """
+
+    name: str
+    character: str = ""
+    number: int = 1
+    count: int = 1
+
+
+def pieces(tokens: Iterable[str], texts: Iterable[str]) -> list[Piece]:
+    """How the tokens of a text are shown, those put together that are the bytes of one character.
+
+    Nothing but the tokens is asked, so that it is the same of a text, of token ids and of what a model generated.
+
+    Parameters
+    ----------
+    tokens, texts : iterable of str
+        The text's ``token`` and ``text``, in order.
+    """
+    pairs = [(str(token), str(text)) for token, text in zip(tokens, texts, strict=True)]
+    found = [Piece(label(token, text)) for token, text in pairs]
+    parts = [_bytes_of(token) if "\ufffd" in text else None for token, text in pairs]
+    first = 0
+    for known, run in groupby(parts, lambda part: part is not None):
+        of_run = list(run)
+        if known:
+            for start, stop, character in _characters([part or b"" for part in of_run]):
+                shown, count = _visible(character), stop - start
+                for i in range(count):
+                    found[first + start + i] = Piece(f"{shown} {i + 1}/{count}", shown, i + 1, count)
+        first += len(of_run)
+    return found
+
+
+def _characters(parts: list[bytes]) -> list[tuple[int, int, str]]:
+    """Where characters lie across several of these pieces: first piece, one past the last, and what they stand for."""
+    whole = b"".join(parts)
+    piece_of = [i for i, part in enumerate(parts) for _ in part]
+    spans: list[tuple[int, int]] = []
+    at = 0
+    while at < len(whole):
+        size = next((n for n in range(1, 5) if _is_character(whole[at : at + n])), 1)
+        first, last = piece_of[at], piece_of[min(at + size, len(whole)) - 1]
+        if last > first:
+            if spans and first < spans[-1][1]:  # a piece with bytes of two characters
+                first = spans.pop()[0]
+            spans.append((first, last + 1))
+        at += size
+    return [(first, stop, b"".join(parts[first:stop]).decode(errors="replace")) for first, stop in spans]
+
+
+def _is_character(encoded: bytes) -> bool:
+    try:
+        return len(encoded.decode()) == 1
+    except UnicodeDecodeError:
+        return False
+
+
+def _bytes_of(token: str) -> bytes | None:
+    """The bytes that a token stands for, as byte-level tokenizers and byte fallback write them; None of any other."""
+    if re.fullmatch("<0x[0-9A-Fa-f]{2}>", token):
+        return bytes([int(token[3:5], 16)])
+    found = [_BYTES.get(each) for each in token]
+    return None if None in found else bytes(each for each in found if each is not None)
+
+
+def _byte_letters() -> dict[str, int]:
+    """The letters that stand for each byte: ByT5's are those of Latin-1.
+
+    GPT-2's, and those of all byte-level tokenizers since, are the same where these can be seen, and others elsewhere.
+    """
+    own = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in own]
+    return {chr(byte): byte for byte in range(256)} | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+_BYTES = _byte_letters()
+
+
+def _visible(text: str) -> str:
     return "".join(
         "␣" if each == " " else each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
     )
+
+
+def mark_spaces(texts: Iterable[str]) -> bool:
+    """Whether entries with these texts say where a space stands, as those of WordPiece do not."""
+    return any(text.startswith(" ") for text in texts)
+
+
+def in_text(tokens: Sequence[str], texts: Sequence[str], spaces_marked: bool) -> list[tuple[bool, str]]:
+    """Tokens that follow each other, as they can be read in their text.
+
+    Parameters
+    ----------
+    tokens, texts : sequence of str
+        Of each, its token and what that stands for, as of `VocabularyTokens`.
+    spaces_marked : bool
+        What `mark_spaces` says of the tokenizer's entries.
+
+    Returns
+    -------
+    list of (bool, str)
+        Whether a space stands before it, never before the first one; and what stands there. What cannot be seen is
+        shown as by `label`.
+    """
+    found = []
+    for i, (token, text) in enumerate(zip(tokens, texts, strict=True)):
+        begins = text.startswith(" ") if spaces_marked else not token.startswith("##") and text not in _CLOSING
+        plain = text.removeprefix(" ")
+        readable = bool(plain) and plain.isprintable() and "\ufffd" not in plain
+        # Of an entry that is a space and no more, the sign for it stands there.
+        found.append((begins and bool(plain) and i > 0, plain if readable else label(token, text)))
+    return found
 
 
 def _strings(names: list[str]) -> NDArray[np.object_]:

@@ -18,20 +18,22 @@ if not __package__:  # run as a program: this checkout is what is measured
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks.parts import measure
-from benchmarks.parts.app import browser, visits
+from benchmarks.parts.app import browser, cold, heads, visits
 from benchmarks.parts.app.server import MODEL, serve
 from benchmarks.parts.app.size import QUICK, Size
 from benchmarks.parts.app.verdict import judge
 
 
 async def run(size: Size) -> None:
+    started = await cold.look(size)
     with serve() as server:
         seen = await browser.look(server, size)
         alone = await visits.together(server, 1, size)
         many = await visits.together(server, size.visitors, size)
         beside = await visits.beside_a_job(server, size)
     memory = await visits.one_after_another(size)
-    print(judge(size, seen, alone, many, beside, memory).text())
+    of_heads = await heads.look(size)
+    print(judge(size, seen, alone, many, beside, memory, of_heads, started).text())
 
 
 def main() -> None:

@@ -100,6 +100,7 @@ def test_too_long_a_text_says_how_long_it_is_and_what_fits(case: Case) -> None:
         pytest.param([10**30], id="beyond 64 bits"),
         pytest.param(np.zeros((2, 2, 2), int), id="a 3-D array"),
         pytest.param(torch.tensor([0.5]), id="a float tensor"),
+        pytest.param([[5, 6], [7]], id="lists of different lengths"),
     ],
 )
 def test_bad_token_ids_are_errors(tiny: Case, token_ids: Any) -> None:

@@ -17,11 +17,13 @@ import xarray as xr
 from click.testing import CliRunner, Result
 
 import attnxr
+from attnxr.asked import sentence
 from attnxr.cli import main
-from attnxr.loading.tested import read_families
+from attnxr.loading.tested import Tried, read_families, read_tried
 from attnxr.terminal import table as as_table
 from tests.support import models
-from tests.support.families import FAMILIES
+from tests.support.families import FAMILIES, build
+from tests.support.family_options import GEMMA4
 from tests.support.models import SENTENCE
 
 AT = ["--layer", "1", "--head", "2"]
@@ -131,7 +133,8 @@ def test_the_table_holds_ranks_tokens_distances_and_the_own_rank(
     token, positions = again
     done = run("neighbors", SENTENCE, *AT, "--token", token, "--model", folder, "--k", "400")
     near = model.neighbors(model.encode(SENTENCE), k=400).sel(layer=1, head=2)
-    tables = done.stdout.strip().split("\n\n")
+    question, *tables = done.stdout.strip().split("\n\n")
+    assert question == sentence(near.attrs)
     assert len(tables) == 2 * len(positions)
     for position, title, table in zip(positions, tables[::2], tables[1::2], strict=True):
         here = near.sel(position=position)
@@ -192,7 +195,7 @@ def test_verify_ends_with_1_where_a_check_fails(monkeypatch: pytest.MonkeyPatch)
     hf_model = FAMILIES["gpt2"].build()
     hf_model.h[1].register_forward_hook(lambda _m, _i, out: out + 0.1 * torch.randn_like(out))
     model = attnxr.Model(hf_model, name="noisy")
-    monkeypatch.setattr(attnxr, "load_model", {"noisy": model}.__getitem__)  # no file holds a hook
+    monkeypatch.setattr(attnxr, "load_model", lambda name, layers: {"noisy": model}[name])  # no file holds a hook
     done = run("verify", "noisy")
     assert done.exit_code == 1
     results = {row.split()[0]: row.split()[-1] for row in done.stdout.splitlines()[1:4]}
@@ -204,6 +207,21 @@ def test_verify_ends_with_1_where_a_check_fails(monkeypatch: pytest.MonkeyPatch)
     assert json.loads(done.stdout)["passed"] is False
 
 
+def test_layers_of_one_shape_are_chosen(tmp_path: Path) -> None:
+    hf_model = build("gemma4_text", GEMMA4 | {"vocab_size": 400, "vocab_size_per_layer_input": 400})
+    folder = str(models.save(tmp_path / "gemma", hf_model, models.byte_level_tokenizer()))
+    refused = run("verify", folder)
+    assert refused.exit_code == 2
+    assert "layers=[1, 3]: 4 query and 1 value heads of 12 features" in refused.stderr
+    told = json.loads(run("verify", folder, "--layers", "1,3", "--json").stdout)
+    assert told["passed"] is True
+    assert list(told["reconstruction"]) == ["1", "3"]
+    asked = ["--layer", "3", "--head", "2", "--position", "0", "--layers", "1,3", "--json"]
+    assert json.loads(run("neighbors", SENTENCE, "--model", folder, *asked).stdout)["layer"] == 3
+    assert run("verify", folder, "--layers", "1-3").exit_code == 2
+    assert "'1-3' is no list of layers" in run("verify", folder, "--layers", "1-3").stderr
+
+
 def test_the_families_are_listed() -> None:
     heading, *rows = run("families").stdout.splitlines()
     assert [re.split(r"  +", row) for row in rows] == [list(family) for family in read_families()]
@@ -211,6 +229,14 @@ def test_the_families_are_listed() -> None:
     told = json.loads(run("families", "--json").stdout)
     assert [tuple(one.values()) for one in told] == read_families()
     assert [one["model_type"] for one in told] == [family.model_type for family in FAMILIES.values()]
+
+
+def test_the_other_model_types_are_listed_with_what_came_of_them() -> None:
+    heading, *rows = run("families", "--others").stdout.splitlines()
+    assert [re.split(r"  +", row) for row in rows] == [list(each) for each in read_tried()]
+    assert heading.split() == list(Tried._fields)
+    told = json.loads(run("families", "--others", "--json").stdout)
+    assert [tuple(one.values()) for one in told] == read_tried()
 
 
 def test_a_tables_columns_are_straight_whatever_stands_in_them() -> None:

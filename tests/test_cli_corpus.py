@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from attnxr.cli import main
 from attnxr.corpus.opened import info
 from tests.support import models
 
-DOCS = Path(__file__).parent.parent / "docs" / "corpora.md"
+ROOT = Path(__file__).parent.parent
+DOCS, README = ROOT / "docs" / "corpora.md", ROOT / "README.md"
 MEASURES = ("roles", "looking", "own", "words", "examples")
 
 
@@ -133,8 +136,8 @@ def test_top_tells_what_the_atlas_has_of_a_head(store: str) -> None:
     assert activations == pytest.approx(np.sort(there)[::-1][:4].tolist())
     first = told["examples"][0]
     text = models.CORPUS[first["text_id"]]
-    assert first["shown"].count("[") >= 2
-    assert set(first["shown"].split("  (")[0].replace("[", "").replace("]", "").replace("␣", " ")) <= set(text + "<s>/")
+    plain = re.sub(r"<(\[?[^<>]+\]?)>", r"\1", first["shown"]).replace("[", "").replace("]", "")
+    assert plain.strip("… ").replace("␣", " ") in text
     written = run("top", store, "--layer", "2", "--head", "3", "-n", "4").stdout
     for each in told["examples"]:
         assert each["shown"] in written
@@ -151,12 +154,41 @@ def test_export_writes_the_folder_of_headvis(store: str, tmp_path: Path) -> None
     assert (tmp_path / "h" / "heads" / "L1H0.json").exists()
 
 
-def test_the_bar_counts_tokens_and_begins_where_the_corpus_was(store: str, capsys: pytest.CaptureFixture) -> None:
-    with cli_corpus._progress(store, quiet=True) as none:
-        assert none is None
-    with cli_corpus._progress(store, quiet=False) as progress:
-        assert progress is not None
-        progress(1.0)
+class Terminal(io.StringIO):
+    """What bars are written to."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_bars_count_texts_and_then_tokens_from_where_the_corpus_was(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with cli_corpus._progress(store, quiet=True) as told:
+        assert told == {}
+    assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
+    with cli_corpus._progress(store, quiet=False) as told:
+        for count in (1, 2, 3):
+            told["reading"](count)
+        for done in (0.25, 0.5, 1.0):
+            told["progress"](done)
+    first, last = (line.split("\r")[-1] for line in sys.stderr.getvalue().strip("\n").split("\n"))  # type: ignore[attr-defined]
+    assert re.match(r"reading: 3\.00 texts \[", first)
+    tokens = info(store)["tokens"]
+    assert re.match(rf"100%\|.*\| ({tokens}|{tokens / 1e3:.3g}k)/\1 \[.* tokens/s\]", last)
+
+
+def test_a_build_draws_both_bars(
+    texts: str, asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    shown = Terminal()
+    begin = [texts, str(tmp_path / "c.zarr"), *asked, "--limit", "4"]
+    monkeypatch.setattr(sys, "stderr", shown)
+    main(["corpus", "build", *begin], standalone_mode=False)
+    assert "reading: 4.00 texts" in shown.getvalue()
+    assert "100%|" in shown.getvalue()
+    assert "4 (JSON lines)" in capfd.readouterr().out
 
 
 def test_the_commands_of_the_docs_are_commands() -> None:
@@ -167,10 +199,44 @@ def test_the_commands_of_the_docs_are_commands() -> None:
         cli_corpus.corpus.commands[name].make_context(name, arguments)  # which parses them, and does no more
 
 
+def test_the_first_commands_run_as_they_are_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fewer texts: the small corpus of the docs takes a minute or two."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli_corpus, "_DEMO", {**cli_corpus._DEMO, "limit": 3, "sample": 1})
+    printed = re.findall(
+        r"^attnxr corpus ([^#\n]* out\.zarr[^#\n]*)", DOCS.read_text() + README.read_text(), re.MULTILINE
+    )
+    assert [line.split()[0] for line in printed] == ["demo", "info", "top", "demo", "top"]
+    for line in printed:
+        done = run(*shlex.split(line))
+        assert done.exit_code == 0, done.output
+        if "top" in line:  # words are whole, and both tokens marked
+            _, *examples = done.output.partition("examples, ")[2].splitlines()
+            assert "##" not in "".join(examples)
+            assert all(re.search(r"<\[?\S+?\]?>", each) and re.search(r"\[\S+?\]", each) for each in examples)
+            assert examples
+    told = info("out.zarr")
+    assert told["finished"]
+    assert told["texts"] == told["settings"]["texts"]["source"]["limit"] == 3
+    assert len(told["sample"]) == 1
+    assert not told["not_shown"]
+
+
+def test_the_demo_is_what_its_help_says() -> None:
+    help_ = " ".join((cli_corpus.demo.help or "").split())
+    printed = re.search(r'"attnxr corpus (build pydoc STORE [^"]*)"', help_)
+    assert printed is not None
+    name, *arguments = shlex.split(printed[1])
+    asked = cli_corpus.corpus.commands[name].make_context(name, arguments).params
+    plain = cli_corpus.corpus.commands[name].make_context(name, ["pydoc", "STORE"]).params
+    assert {option: value for option, value in asked.items() if value != plain[option]} == cli_corpus._DEMO
+    assert str(cli_corpus._DEMO["limit"]) in help_.partition("It is what")[0]
+
+
 def test_the_lines_of_the_docs_run(store: str) -> None:
     code = next(
         block for block in re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL) if "atlas =" in block
     )
     found: dict[str, Any] = {}
-    exec(code.replace("out.zarr", store).replace("layer=3, head=7", "layer=2, head=3"), found)
-    assert found["one"].sizes.get("layer") is None
+    exec(code.replace("out.zarr", store), found)
+    assert found["one"].prev_token_score == found["atlas"].prev_token_score.max()

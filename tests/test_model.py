@@ -198,7 +198,7 @@ def test_code_that_comes_with_a_model_never_runs(
     assert not sign.exists()
 
 
-UNSUPPORTED = {"t5": "encoder-decoder", "fnet": "no attention layers"}
+UNSUPPORTED = {"fnet": "no attention layers"}
 
 
 @pytest.mark.parametrize("family", UNSUPPORTED)

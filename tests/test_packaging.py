@@ -69,6 +69,12 @@ def test_the_command_is_there() -> None:
     assert pkgutil.resolve_name(PROJECT["scripts"]["attnxr"]) is main
 
 
+def test_the_families_are_counted() -> None:
+    count = len({family.model_type for family in read_families()})
+    for file in ("README.md", "CHANGELOG.md"):
+        assert re.findall(r"(\d+) families", (ROOT / file).read_text(encoding="utf-8"))[0] == str(count), file
+
+
 def test_the_families_that_the_package_tells_are_those_that_are_tested() -> None:
     found = supported.looked_into()
     advice = "run python -m tests.support.supported"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from attnxr.tokens import VocabularyTokens, label
+from attnxr.tokens import VocabularyTokens, in_text, label, mark_spaces, pieces
 from tests.support import models
 from tests.support.cases import Case
 
@@ -47,6 +47,17 @@ def test_the_texts_of_wordpiece_tokens_are_words_and_their_ends(bert: Case) -> N
     assert "##" in "".join(enc.token.values)
     assert not any("##" in text for text in enc.text.values)
     assert "".join(text.strip() for text in enc.text.values[1:-1]) == "fruitunbelievable"
+
+
+@pytest.mark.parametrize("tokenizer", [models.wordpiece_tokenizer, models.byte_level_tokenizer])
+def test_tokens_in_their_text_read_as_the_tokenizer_decodes_them(tokenizer: Any) -> None:
+    made = tokenizer()
+    names = VocabularyTokens(made, len(made))
+    marked = mark_spaces(names.text.tolist())
+    for text in [*models.CORPUS, "Is it? Unbelievable foxes run, run!"]:
+        ids = made(text)["input_ids"]
+        found = in_text(names.token[ids].tolist(), names.text[ids].tolist(), marked)
+        assert "".join(" " * spaced + piece for spaced, piece in found).replace("␣", " ") == made.decode(ids)
 
 
 def test_characters_index_the_text(case: Case) -> None:
@@ -115,3 +126,48 @@ def test_names_differ_whatever_the_tokenizer_calls_its_tokens() -> None:
     assert "␀" in names
     assert names[tokenizer.convert_tokens_to_ids("␀")] == "␀"
     assert not any("\0" in name for name in names)
+
+
+def parts_of(text: str) -> list[tuple[str, str]]:
+    """What the tokens of a text are called, each with the bytes that GPT-2's own table says it has."""
+    enc = models.byte_level_tokenizer()(text, add_special_tokens=False)["input_ids"]
+    vocabulary = VocabularyTokens(models.byte_level_tokenizer(), models.VOCABULARY_SIZE)
+    shown = pieces(vocabulary.token[enc], vocabulary.text[enc])
+    return [(piece.name, piece.character) for piece in shown]
+
+
+@pytest.mark.parametrize("character", ["🍌", "日", "é", "𝛼", "\u200d"])
+def test_the_bytes_of_one_character_are_that_character(character: str) -> None:
+    """However many tokens the tokenizer, which has seen none of them, makes of it."""
+    shown = parts_of(f"flies{character}like")
+    count = len(character.encode())
+    seen = character if character.isprintable() else "\\u200d"
+    assert [name for name, of in shown if of] == [f"{seen} {i + 1}/{count}" for i in range(count)]
+    assert "".join(name for name, of in shown if not of) == "flieslike"
+
+
+def test_characters_that_stand_together_are_apart() -> None:
+    shown = [name for name, _ in parts_of("日本日")]
+    assert shown == [f"{each} {i}/3" for each in "日本日" for i in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "names"),
+    [
+        (["ĠðŁ", "į", "Į"], ["␣🍌 1/3", "␣🍌 2/3", "␣🍌 3/3"]),  # a token with a space before the bytes
+        (["æĹ", "¥æľ", "¬"], ["日本 1/3", "日本 2/3", "日本 3/3"]),  # one with bytes of two characters
+        (["<0xE6>", "<0x97>", "<0xA5>"], ["日 1/3", "日 2/3", "日 3/3"]),  # byte fallback
+        (["ð", "\x9f", "\x8d", "\x8c"], [f"🍌 {i}/4" for i in (1, 2, 3, 4)]),  # ByT5
+        (["ðŁ", "į"], ["ðŁ", "į"]),  # cut off
+        (["į", "Į", "æĹ", "¥"], ["į", "Į", "日 1/2", "日 2/2"]),  # begun in the middle
+        (["æĹ", "<s>", "¥"], ["æĹ", "<s>", "¥"]),
+        (["ï¿½"], ["ï¿½"]),  # one token, whose text is the replacement character itself
+    ],
+)
+def test_bytes_are_put_together_only_where_they_are_characters(tokens: list[str], names: list[str]) -> None:
+    texts = [token if token == "<s>" else "\ufffd" for token in tokens]
+    assert [piece.name for piece in pieces(tokens, texts)] == names
+
+
+def test_letters_are_no_bytes_where_the_tokenizer_means_letters() -> None:
+    assert [piece.name for piece in pieces(["Ã", "©"], ["Ã", "©"])] == ["Ã", "©"]

@@ -6,11 +6,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnxr.options import Metric
+
 
 def unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Vectors (…, d) brought to length 1; those of length 0 stay."""
     norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.divide(vectors, norm, out=np.zeros_like(vectors), where=norm > 0)
+
+
+def distances(vectors: NDArray[np.float64], others: NDArray[np.float64], metric: Metric) -> NDArray[np.float64]:
+    """Distances of vectors (…, n, d) to others (…, m, d): (…, n, m); centred is what the others' mean is taken from."""
+    if metric == "euclidean":
+        # One of the others at a time, by differences: |a|² + |b|² − 2ab would cancel for near ones.
+        columns = [np.linalg.norm(vectors - others[..., [i], :], axis=-1) for i in range(others.shape[-2])]
+        return np.stack(columns, axis=-1)
+    if metric == "dot":
+        return -(vectors @ np.swapaxes(others, -1, -2))
+    mean = others.mean(axis=-2, keepdims=True) if metric == "centered_cosine" else 0.0
+    a = unit(vectors - mean)
+    b = a if others is vectors else unit(others - mean)  # one array, whose products with itself are symmetric
+    return np.maximum(0, 1 - a @ np.swapaxes(b, -1, -2))
 
 
 def share(a: NDArray[np.int32], b: NDArray[np.int32]) -> NDArray[np.float64]:

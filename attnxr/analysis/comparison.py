@@ -214,7 +214,13 @@ def _with_attention(result: xr.Dataset, a: tuple[Given, xr.Dataset], b: tuple[Gi
 
 def _attrs(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     """Attrs that are the same, and both values of those that are not."""
-    same = {key: a[key] for key in a if key in b and np.array_equal(a[key], b[key])}
+    same = {key: a[key] for key in a if key in b and _are_equal(a[key], b[key])}
     of_a = {f"{key}_a": value for key, value in a.items() if key not in same}
     of_b = {f"{key}_b": value for key, value in b.items() if key not in same}
     return same | of_a | of_b
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    arrays = isinstance(one, np.ndarray) or isinstance(other, np.ndarray)
+    # NumPy 2.0 cannot compare a word with a number as arrays, such as the layers "same" and 1.
+    return np.array_equal(one, other) if arrays else bool(one == other)

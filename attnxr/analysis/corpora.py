@@ -64,6 +64,7 @@ ON_CORPORA: dict[str, OnCorpus] = {
     "promoted": _of_few(_RUNS),
     "encoding_map": _of_few("a map is of as many points as can be looked at"),
     "sequence_distances": _of_few("it is of every two positions"),
+    "encoder_neighbors": _of_few("a corpus keeps nothing of cross-attention"),
     "sequence_neighbors": _of_few("it takes the distances of every two positions of a text"),
 }
 """By name, all analyses that take a Dataset."""

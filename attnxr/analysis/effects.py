@@ -134,6 +134,7 @@ def effects(
     names: list[str] = []
     parts: list[tuple[NDArray[np.int32], NDArray[np.float64]]] = []
     ids: NDArray[np.int32]
+    place_of_mean: int | None = None
     for each in _asked(by):
         if isinstance(each, xr.DataArray):
             named, vectors = _given(head_vectors(each, labels, size, "by"))
@@ -144,17 +145,21 @@ def effects(
             if each == "zero":
                 vectors = np.zeros((*z.shape[:-1], 1, size))
             elif each == "mean":
-                vectors = reference.values[..., None, :]
+                place_of_mean, vectors = len(names), reference.values[..., None, :]
             else:
                 vectors = _words(model, whole, z.values, ids, vocab_layer)
         names += named
         parts.append((ids, vectors))
     ids = np.concatenate([of_each for of_each, _ in parts], axis=3)
     vectors = np.concatenate([of_each for _, of_each in parts], axis=3)
-    put = np.concatenate([reference.values[..., None, :], vectors], axis=3)
-    made = xr.DataArray(put, dims=(*labels, "replacement", "feature"), coords={**labels, "replacement": ["", *names]})
+    put = vectors
+    if place_of_mean is None:  # the shares are of its effects all the same
+        put = np.concatenate([vectors, reference.values[..., None, :]], axis=3)
+    there = [*names, *[""] * (put.shape[3] - len(names))]
+    made = xr.DataArray(put, dims=(*labels, "replacement", "feature"), coords={**labels, "replacement": there})
     found = model.replace(whole, made, together=together, progress=within(told, _SEARCH, 1 - _SEARCH))
-    of_mean, result = found.isel(replacement=0, drop=True), found.isel(replacement=slice(1, None))
+    of_mean = found.isel(replacement=-1 if place_of_mean is None else place_of_mean, drop=True)
+    result = found.isel(replacement=slice(len(names)))
     measures = [str(name) for name in found.data_vars if name != "logit_change"]
     shares = [1 - result[name] / of_mean[name].where(of_mean[name] > 0) for name in measures]
     result["recovered"] = xr.concat(shares, xr.Variable("measure", measures)).transpose(..., "measure")

@@ -180,6 +180,11 @@ def check_attention(encodings: xr.Dataset, name: str) -> None:
         raise InputError(
             f"{name} has no attention, as where several texts are encoded at once. Leave it out, or encode one text."
         )
+    if encodings.attrs.get("stack") == "cross":
+        raise InputError(
+            f"{name} has attention to the tokens of another text, that of the encoder, as stack='cross' gives it. "
+            "Expected attention of a text to itself: stack='encoder' or 'decoder'."
+        )
     (ids,) = token_ids(encodings, name)
     keys = encodings.sizes["key_position"]
     if keys != len(ids):

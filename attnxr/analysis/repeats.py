@@ -87,7 +87,8 @@ def _vocabulary(model: Model) -> tuple[list[int], list[int], list[int]]:
         return [i for i in range(model.vocab_size) if i not in special], [] if bos is None else [bos], []
     added = getattr(tokenizer, "added_tokens_decoder", None)
     special = {*tokenizer.all_special_ids, *(added if isinstance(added, dict) else ())}
-    ordinary = sorted(i for i in set(tokenizer.get_vocab().values()) - special if i < model.vocab_size)
+    size = model.vocab_size  # each time the model is looked at anew
+    ordinary = sorted(i for i in set(tokenizer.get_vocab().values()) - special if i < size)
     before, after = _around(tokenizer)
     bos = tokenizer.bos_token_id
     return ordinary, before or ([] if bos is None else [bos]), after

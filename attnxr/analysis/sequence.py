@@ -2,9 +2,8 @@
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
-from attnxr.analysis.arrays import unit
+from attnxr.analysis.arrays import distances
 from attnxr.analysis.corpora import on_corpora
 from attnxr.checking import choice, tokens, whole_number
 from attnxr.options import METRICS, Metric
@@ -47,7 +46,7 @@ def sequence_distances(encodings: xr.Dataset, *, metric: Metric = "cosine") -> x
     tokens(encodings, "The Dataset")
     vectors = z.transpose("layer", "head", "position", "feature").values.astype(np.float64)
     distance = xr.DataArray(
-        _pairwise(vectors, metric).astype(np.float32),
+        distances(vectors, vectors, metric).astype(np.float32),
         dims=("layer", "head", "position", "other_position"),
         coords={
             **z.coords,
@@ -121,20 +120,3 @@ def _nearest(distances: xr.Dataset, k: int) -> xr.Dataset:
         neighbor_text=(dims, distances["other_text"].values[nearest]),
         distance=(dims, np.take_along_axis(distance, nearest, axis=-1)),
     )
-
-
-def _pairwise(vectors: NDArray[np.float64], metric: Metric) -> NDArray[np.float64]:
-    """Distances between all rows of (…, n, d): float64 (…, n, n)."""
-    if metric == "euclidean":
-        # One position at a time, by differences: |a|² + |b|² − 2ab would cancel for near ones.
-        rows = [np.linalg.norm(vectors - vectors[..., [i], :], axis=-1) for i in range(vectors.shape[-2])]
-        return np.stack(rows, axis=-2)
-    if metric == "dot":
-        return -_products(vectors)
-    if metric == "centered_cosine":
-        vectors = vectors - vectors.mean(axis=-2, keepdims=True)
-    return np.maximum(0, 1 - _products(unit(vectors)))
-
-
-def _products(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    return vectors @ np.swapaxes(vectors, -1, -2)

@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from attnxr.corpus.declared import ATLAS
+from attnxr.corpus.opened import open_corpus
 from attnxr.errors import InputError
 from attnxr.schema import describe
 
@@ -66,7 +67,11 @@ def atlas(corpus: xr.DataTree | str | Path) -> xr.Dataset:
     >>> one = atlas.sel(layer=3, head=7)
     >>> counts = dict(zip(one.written_text.values, one.written_count.values))
     """
-    tree = _opened(corpus)
+    if not isinstance(corpus, xr.DataTree | str | Path):
+        raise InputError(
+            f"corpus was given as a {type(corpus).__name__}; expected what attnxr.open_corpus gives, or where it is."
+        )
+    tree = corpus if isinstance(corpus, xr.DataTree) else open_corpus(corpus)
     missing = [node for node in ("tokens", "atlas") if node not in tree.children]
     if missing:
         raise InputError(
@@ -84,24 +89,6 @@ def atlas(corpus: xr.DataTree | str | Path) -> xr.Dataset:
     if "example_text_id" in found:
         found = found.assign(_quoted(found["example_text_id"].values, tokens, names))
     return describe(found.drop_encoding(), ATLAS)
-
-
-def _opened(corpus: Any) -> xr.DataTree:
-    if isinstance(corpus, xr.DataTree):
-        return corpus
-    if not isinstance(corpus, str | Path):
-        raise InputError(
-            f"corpus was given as a {type(corpus).__name__}; expected what attnxr.open_corpus gives, or where it is."
-        )
-    found = {}
-    for node in ("tokens", "atlas"):  # by name: a corpus has files besides that are no group
-        try:
-            found[node] = xr.open_zarr(str(corpus), group=node, chunks={}, consolidated=False)
-        except OSError:
-            continue
-    if not found:
-        raise InputError(f"There is no corpus at {str(corpus)!r}. Expected a store that attnxr.build_corpus has made.")
-    return xr.DataTree.from_dict(found)
 
 
 def _quoted(numbers: np.ndarray, tokens: xr.Dataset, names: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -1,23 +1,25 @@
 """From texts to a corpus: the plan, its units, the atlas; begun anew, or gone on with where it was."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from attnxr.checking import boolean, choices, some_of, whole_number
-from attnxr.corpus import reading
+from attnxr.corpus import reading as first_pass
 from attnxr.corpus.finish import finish, is_finished
 from attnxr.corpus.measures import MEASURES
 from attnxr.corpus.opened import open_corpus
 from attnxr.corpus.plan import LOCK, PLAN, Options, Plan, differences, needs
 from attnxr.corpus.schema import KEPT
-from attnxr.corpus.sources import Source, texts_of
+from attnxr.corpus.sources import texts_of
 from attnxr.corpus.storage import Storage, at
 from attnxr.corpus.unit import run, threads_limited, waiting
 from attnxr.errors import InputError
 from attnxr.options import Metric, VocabLayer
+from attnxr.search.nearest import Progress, told_to
 
 _OURS = ("atlas/", "attnxr/", "results/", "tokens/", "zarr.json")
 _NOT_COMPARED = ("model", "name")  # the same model can lie elsewhere
@@ -46,7 +48,8 @@ def build_corpus(
     batch_bytes: int = 1 << 28,
     threads: int = 1,
     client: Any = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
+    reading: Callable[[int], None] | None = None,
 ) -> xr.DataTree:
     """Run many texts through a model, and store what is measured of its heads, and what is kept of each token.
 
@@ -65,29 +68,36 @@ def build_corpus(
         A folder, or a URL that fsspec knows, such as ``s3://bucket/name``.
     model : attnxr.Model
     measures : list of str, optional
-        What to measure of each head; by default all of ``attnxr.corpus.measures.MEASURES``.
+        What to measure of each head; by default all there is, ``attnxr.corpus.measures.MEASURES``.
     keep : str or list of str
-        What to keep of each token: ``head_encoding``, ``neighbor_id``, ``distance``, ``in_sequence``, ``own_rank``,
-        ``own_distance``. Neighbours take 9 bytes for each of the k of each token, layer and head.
+        What to keep of each token. Any of ``head_encoding``, ``neighbor_id``, ``distance``, ``in_sequence``,
+        ``own_rank``, ``own_distance``. Neighbours take 9 bytes for each of the k of each token, layer and head.
     k, metric, vocab_layer, positional
         As in `Model.neighbors`.
     causal : bool, optional
         As in `Model.encode`.
-    layers, heads : list of int, optional
-        Which to measure; by default all.
-    keep_layers, keep_heads : list of int, optional
-        Of which of these to keep what `keep` says; by default of all.
+    layers : list of int, optional
+        Which layers to measure; by default all.
+    heads : list of int, optional
+        Which heads to measure; by default all.
+    keep_layers : list of int, optional
+        Of which layers it is kept; by default of all that are measured.
+    keep_heads : list of int, optional
+        Of which heads it is kept; by default of all that are measured.
     sample : int
-        How many texts are shown whole to measures that take long: those whose numbers have the smallest hashes.
+        How many texts are shown whole to measures that take long. They are those whose numbers have the smallest
+        hashes.
     seed : int
-        Of these hashes.
+        Which texts these are: the same seed draws the same.
     truncate : bool
-        Keep the start of a text that is too long; ``cut`` says how many tokens were cut. Otherwise it is none of the
+        Keep the start of a text that is too long. ``cut`` says how many tokens were cut. Otherwise it is none of the
         corpus, with the reason in ``error``, as a text that is blank.
     unit_tokens : int
-        How many tokens a unit has: what is done again, at most, after a break, and what of results is held at once.
+        How many tokens a unit has, which is done as a whole: what is done again, at most, after a break, and what of
+        results is held at once.
     batch_bytes : int
-        What texts may take that go through the model together, in bytes; one text may take more.
+        What texts may take that go through the model together, in bytes. One text may take more. Texts whose neighbours
+        are searched together may take as much: the more they are, the faster is the search.
     threads : int
         How many threads torch, the search and BLAS have. Part of the plan, as sums depend on it in their last digits.
     client : distributed.Client, optional
@@ -97,7 +107,13 @@ def build_corpus(
         the same versions. A worker of several threads does as many units at once, with `threads` threads each. Workers
         may die or join while it runs.
     progress : callable, optional
-        Told the fraction of tokens done, 0 … 1, after each unit; what it raises ends the call.
+        Told the fraction done, 0 … 1: once the texts are read, after each batch of them, now and then while neighbours
+        are searched, after each text of the sample, and once more for each unit that is stored; by workers, no more
+        than twice a second. It is that of tokens, where one of the sample counts for 40 more, about as many as it takes
+        the time of. What it raises ends the call.
+    reading : callable, optional
+        Told how many texts were read, after each of them: once, before anything runs; what was begun before reads them
+        again, to compare. How many there will be is not known. What it raises ends the call.
 
     Returns
     -------
@@ -169,12 +185,14 @@ def build_corpus(
     _check_place(storage)
     with storage.lock(LOCK):
         if storage.exists(PLAN):
-            _check_same(Plan.read(storage), source, reading.settings(batches, model, options, {}))
+            here = first_pass.settings(batches, model, options, {})
+            _check_same(Plan.read(storage), first_pass.told_of(source, reading), here)
         else:
             with threads_limited(threads):
                 batches.try_out("neighbors" in needs(options))
             _begin(storage)
-            reading.make(storage, source, source.record, batches, model, options)
+            texts_read = first_pass.told_of(source, reading)
+            first_pass.make(storage, texts_read, source.record, batches, model, options)
         plan = Plan.read(storage)
         if not is_finished(storage, plan):
             _do(plan, storage, model, client, progress)
@@ -183,26 +201,40 @@ def build_corpus(
     return open_corpus(store)
 
 
-def _do(plan: Plan, storage: Storage, model: Any, client: Any, progress: Callable[[float], None] | None) -> None:
+def _do(plan: Plan, storage: Storage, model: Any, client: Any, progress: Progress | None) -> None:
     """Do the units that wait: in order, or on a cluster."""
     units = waiting(storage, plan)
-    tokens = plan.n_tokens - sum(plan.tokens_of(number) for number in units)
-    for number in _one_by_one(plan, units, model) if client is None else _on_cluster(plan, units, model, client):
-        tokens += plan.tokens_of(number)
-        if progress is not None:
-            progress(tokens / plan.n_tokens)
+    told = _Told(plan, units, told_to(progress))
+    if client is None:
+        for number in units:
+            run(plan, number, model, partial(told, number))
+            told(number, 1.0)
+    else:
+        from attnxr.corpus import cluster  # which wants distributed
+
+        cluster.do(plan, units, model, client, told)
 
 
-def _one_by_one(plan: Plan, units: list[int], model: Any) -> Iterator[int]:
-    for number in units:
-        run(plan, number, model)
-        yield number
+class _Told:
+    """Makes one fraction, that of the corpus, of those of its units."""
 
+    def __init__(self, plan: Plan, units: list[int], progress: Progress):
+        self._plan, self._progress = plan, progress
+        self._total = sum(plan.work(number) for number in plan.units)
+        self._done = self._total - sum(plan.work(number) for number in units)
+        self._going: dict[int, float] = {}
+        self._last = self._done / self._total
+        progress(self._last)
 
-def _on_cluster(plan: Plan, units: list[int], model: Any, client: Any) -> Iterator[int]:
-    from attnxr.corpus import cluster  # which wants distributed
-
-    return cluster.done(plan, units, model, client)
+    def __call__(self, number: int, fraction: float) -> None:
+        """Tell that so much of a unit is done, 1 where it is stored; one that begins anew takes nothing back."""
+        self._going[number] = max(fraction, self._going.get(number, 0.0))
+        if fraction == 1:
+            del self._going[number]
+            self._done += self._plan.work(number)
+        part = sum(self._plan.work(number) * fraction for number, fraction in self._going.items())
+        self._last = max(self._last, (self._done + part) / self._total)
+        self._progress(self._last)
 
 
 def _check_place(storage: Storage) -> None:
@@ -225,12 +257,12 @@ def _begin(storage: Storage) -> None:
             storage.remove(name)
 
 
-def _check_same(plan: Plan, source: Source, settings: dict[str, Any]) -> None:
+def _check_same(plan: Plan, texts: Iterable[str], settings: dict[str, Any]) -> None:
     """Refuse to go on with another model, other options, versions or texts than a corpus was begun with."""
     found = list(differences(_compared(plan.settings), _compared(settings)))
     if not found:
         there = {name: plan.settings["texts"][name] for name in ("count", "sha256")}
-        found = list(differences({"texts": there}, {"texts": reading.identity_of(source)}))
+        found = list(differences({"texts": there}, {"texts": first_pass.identity_of(texts)}))
     if found:
         raise InputError(
             f"The corpus at {plan.store!r} was begun with other settings: {'; '.join(found)}. Expected the same, to go "

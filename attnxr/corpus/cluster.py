@@ -1,10 +1,13 @@
 """The units of a corpus on a dask.distributed cluster: the model once on each worker, and only numbers in the tasks."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from itertools import islice
+from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -15,15 +18,19 @@ from attnxr.corpus.storage import at
 from attnxr.corpus.unit import check_model, run
 from attnxr.errors import AttnxrError, InputError
 from attnxr.model import Model, load_model
+from attnxr.search.nearest import Progress
 
 try:
-    from distributed import Client, KilledWorker, LocalCluster, Worker, WorkerPlugin, as_completed, get_worker
+    from distributed import Client, Future, KilledWorker, LocalCluster, Worker, WorkerPlugin, get_worker
     from distributed.comm import CommClosedError
+    from distributed.core import Status
 except ImportError as error:
     raise InputError("A cluster is one of dask.distributed: pip install 'attnxr[corpus]'.") from error
 
 _AHEAD = 2  # units that are handed out for each thread of the cluster, so that none is idle; the others wait here
 _RETRIES = 2  # of a unit that raised an error: a disk or a network that failed may be there again
+_PATIENCE = 60  # seconds
+_TELLS = 0.5  # seconds between what a worker tells of a unit
 _one_loads = threading.Lock()
 
 
@@ -31,15 +38,30 @@ _one_loads = threading.Lock()
 def local(workers: int) -> Iterator[Client]:
     """Have a cluster of processes on this machine, of one thread each; yields its client."""
     # Without a limit of memory: a worker beyond it would be paused for ever, or killed where the machine had managed.
-    with (
-        LocalCluster(n_workers=workers, threads_per_worker=1, memory_limit=None, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+    cluster = LocalCluster(n_workers=workers, threads_per_worker=1, memory_limit=None, dashboard_address=":0")
+    try:
+        with Client(cluster) as client:
+            yield client
+    finally:
+        end(cluster)
 
 
-def done(plan: Plan, units: list[int], model: Model, client: Client) -> Iterator[int]:
-    """Do units on a cluster, and yield the number of each once it is done, in whatever order that is.
+def end(cluster: LocalCluster) -> None:
+    """End a cluster's processes, those of workers that were killed too.
+
+    Where one was, distributed can look for it in vain, and stop half way with a KeyError. It would then say of itself
+    that it is ending, and who asks it once more would wait for that for ever.
+    """
+    try:
+        cluster.close(timeout=_PATIENCE)
+    except KeyError:
+        cluster.status = Status.failed
+        with suppress(KeyError):
+            cluster.close(timeout=_PATIENCE)
+
+
+def do(plan: Plan, units: list[int], model: Model, client: Client, told: Callable[[int, float], None]) -> None:
+    """Do units on a cluster.
 
     Workers may join and die meanwhile: what one had not finished, another one does. What is handed out at a time is
     bounded, however many units there are.
@@ -52,6 +74,8 @@ def done(plan: Plan, units: list[int], model: Model, client: Client) -> Iterator
     model : Model
         That of the plan, and loaded by name: each worker loads it by that name too.
     client : distributed.Client
+    told : callable
+        Told the number of a unit and the fraction of it that is done, 1 once it is stored; always in this thread.
 
     Raises
     ------
@@ -77,31 +101,44 @@ def done(plan: Plan, units: list[int], model: Model, client: Client) -> Iterator
     store = plan.store if path is None else str(path)
     plugin = _WithModel(store, plan.identity, model.loaded_as)
     left = iter(units)
-    going: dict[Any, tuple[int, Any]] = {}
+    going: dict[int, Future] = {}
+    happened: SimpleQueue[tuple[int, float]] = SimpleQueue()  # what other threads hear is told in this one
 
-    def hand_out() -> list[Any]:
+    def ended(number: int, _future: Future) -> None:
+        happened.put((number, 1.0))
+
+    def heard(event: tuple[float, dict[str, Any]]) -> None:
+        happened.put((event[1]["unit"], event[1]["done"]))
+
+    def hand_out() -> None:
         room = max(_AHEAD, _AHEAD * sum(client.nthreads().values())) - len(going)
-        given = [(n, client.submit(_run, store, n, pure=False, retries=_RETRIES)) for n in islice(left, max(0, room))]
-        going.update({future.key: (n, future) for n, future in given})
-        return [future for _, future in given]
+        for number in islice(left, max(0, room)):
+            going[number] = client.submit(_run, store, number, pure=False, retries=_RETRIES)
+            going[number].add_done_callback(partial(ended, number))
 
+    client.subscribe_topic(plugin.name, heard)
     try:
         _register(client, plugin)
-        completed = as_completed(hand_out())
-        for future in completed:
-            number, _ = going.pop(future.key)
+        hand_out()
+        while going:
+            number, fraction = happened.get()
+            if fraction < 1:
+                if number in going:  # else it is heard late
+                    told(number, fraction)
+                continue
             try:
-                future.result()
+                going.pop(number).result()
             except KilledWorker as error:
                 raise AttnxrError(
                     f"Workers died {error.allowed_failures + 1} times while they did unit {number} of the corpus at "
                     f"{plan.store!r}, the last of them {error.last_worker.address}. Was there memory enough? A smaller "
                     "batch_bytes takes less. What is done stays: call again."
                 ) from error
-            yield number
-            completed.update(hand_out())
+            told(number, fraction)
+            hand_out()
     finally:
-        client.cancel([future for _, future in going.values()])
+        client.cancel(list(going.values()))
+        client.unsubscribe_topic(plugin.name)
         with suppress(CommClosedError):  # a worker ends, and takes it along
             client.unregister_worker_plugin(plugin.name)
 
@@ -123,6 +160,19 @@ def _run(store: str, number: int) -> None:
 
 def _name(store: str) -> str:
     return f"attnxr corpus {store}"
+
+
+def _seldom(progress: Progress) -> Progress:
+    """The same, told only now and then: each time is a message to the scheduler, and one to the client."""
+    last = time.monotonic()
+
+    def tell(fraction: float) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _TELLS:
+            last = time.monotonic()
+            progress(fraction)
+
+    return tell
 
 
 class _WithModel(WorkerPlugin):
@@ -152,7 +202,12 @@ class _WithModel(WorkerPlugin):
         """Do one unit."""
         # Loading takes long: in `setup` it would keep the worker from answering, and whoever registers this waiting.
         plan, model = self._load()
-        run(plan, number, model)
+        worker = get_worker()
+
+        def tell(fraction: float) -> None:
+            worker.log_event(self.name, {"unit": number, "done": fraction})
+
+        run(plan, number, model, _seldom(tell))
 
     def _load(self) -> tuple[Plan, Model]:
         with _one_loads:

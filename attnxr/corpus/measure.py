@@ -7,12 +7,15 @@ workers there were, nor on what was interrupted.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
+
+from attnxr.analysis import attending
 
 State = dict[str, NDArray[Any]]
 
@@ -64,6 +67,24 @@ class Batch:
     position: NDArray[np.int64]
     token_id: NDArray[np.int64]
     is_special: NDArray[np.bool_]
+
+    # What measures ask of each layer anew, and what is the same in all of them.
+
+    @cached_property
+    def content(self) -> NDArray[np.bool_]:
+        """Which tokens (t, n) are neither special nor the first of their text, where attention says nothing."""
+        return ~self.is_special & (np.arange(self.is_special.shape[1]) > 0)
+
+    @cached_property
+    def distinct(self) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+        """The tokens that occur (m,), ascending, and which of them each is (t, n)."""
+        tokens, index = np.unique(self.token_id, return_inverse=True)
+        return tokens, index.reshape(self.token_id.shape)
+
+    @cached_property
+    def same(self) -> NDArray[np.int64]:
+        """Where the token of each place stands before and after it (2, t, n): see `attending.places_of_same`."""
+        return attending.places_of_same(self.token_id)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from attnxr.corpus.finish import failed, finished_files, is_finished
 from attnxr.corpus.plan import Plan
 from attnxr.corpus.storage import Storage, at
 from attnxr.corpus.unit import marker_of
+from attnxr.errors import InputError
 
 
 def open_corpus(store: Any) -> xr.DataTree:
@@ -40,6 +41,10 @@ def open_corpus(store: Any) -> xr.DataTree:
     InputError
         If there is no corpus, or not all of its texts have been read.
 
+    Notes
+    -----
+    The tokens and the atlas that ``to_zarr`` has written of an opened corpus are opened too, without ``results``.
+
     Examples
     --------
     >>> import attnxr
@@ -50,7 +55,12 @@ def open_corpus(store: Any) -> xr.DataTree:
     >>> one = corpus["atlas"].sel(layer=3, head=7)
     """
     storage = at(store)
-    plan = Plan.read(storage)
+    try:
+        plan = Plan.read(storage)
+    except InputError:
+        if (saved := _saved(storage)) is None:
+            raise
+        return saved
     finished = is_finished(storage, plan)
     nodes = ["tokens"]
     if plan.options.keep:
@@ -63,6 +73,19 @@ def open_corpus(store: Any) -> xr.DataTree:
     root = zarr.open_group(storage.zarr(), mode="r", use_consolidated=False)
     attrs = {**root.attrs.asdict(), "finished": int(finished), "units": len(plan.units), "units_done": done}
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **opened})
+
+
+def _saved(storage: Storage) -> xr.DataTree | None:
+    """The tokens and the atlas that ``to_zarr`` has written of an opened corpus; None where there are none.
+
+    A store whose texts are still being read has no plan either, and no atlas.
+    """
+    try:
+        opened = {name: _node(storage, name, 0) for name in ("tokens", "atlas")}
+    except OSError:
+        return None
+    root = zarr.open_group(storage.zarr(), mode="r", use_consolidated=False)
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=root.attrs.asdict()), **opened})
 
 
 def _node(storage: Storage, name: str, unit_tokens: int) -> xr.Dataset:

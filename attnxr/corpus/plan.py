@@ -19,6 +19,8 @@ from attnxr.errors import InputError
 PLAN = "attnxr/plan.json"
 FINISHED = "attnxr/finished.json"
 LOCK = "attnxr/lock"
+SAMPLED = 40
+"""How many tokens go through the model and the search while one of the sample is tested and replaced, about."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,19 @@ class Plan:
         """How many tokens the texts have that begin in a unit."""
         return self.first_position[unit + 1] - self.first_position[unit]
 
+    def work(self, unit: int) -> int:
+        """How much a unit is of all there is to do: its tokens, and those of the sample `SAMPLED` times more."""
+        return self.tokens_of(unit) + SAMPLED * int(self._sampled[unit])
+
+    @cached_property
+    def _sampled(self) -> NDArray[np.int64]:
+        """Tokens of the sample in each unit."""
+        root: Any = zarr.open_group(at(self.store).zarr(), mode="r", path="tokens", use_consolidated=False)
+        found = np.zeros(len(self.units), np.int64)
+        for text in self.sample:
+            found[np.searchsorted(self.first_text, text, side="right") - 1] += root["row_size"][text]
+        return found
+
     def texts(self, unit: int) -> Texts:
         """The texts that begin in a unit, and before them the one that ends there or goes through it, if any does."""
         first, last = self.first_text[unit], self.first_text[unit + 1]
@@ -221,19 +236,30 @@ class Plan:
         """How many texts of a length go through the model together."""
         return max(1, self.options.batch_bytes // self._bytes_of_text(length))
 
+    @property
+    def tokens_together(self) -> int:
+        """How many tokens, of texts of any length, are searched together; 0 where none is."""
+        return self.options.batch_bytes // self._bytes_of_token if "neighbors" in self.needs else 0
+
     def _bytes_of_text(self, n: int) -> int:
         """What a text takes while it goes through the model: attention of one layer, and all that heads write."""
-        of_model, options, needs = self.settings["model"], self.options, self.needs
+        of_model = self.settings["model"]
         # Scores, weights, and one copy; half-precision models make them in float32.
         total = 3 * 4 * of_model["n_heads"] * n * n
         # The stream, and the wider vectors inside of a block.
         total += 4 * 16 * of_model["n_heads"] * of_model["head_size"] * n
-        vectors = n * len(options.layers) * len(options.heads)
+        return total + n * self._bytes_of_token
+
+    @property
+    def _bytes_of_token(self) -> int:
+        """What heads write of a token, twice, and what is found of that."""
+        options, needs = self.options, self.needs
+        of_vector = 0
         if needs & {"neighbors", "vectors"}:
-            total += 2 * 4 * of_model["head_size"] * vectors
+            of_vector += 2 * 4 * self.settings["model"]["head_size"]
         if "neighbors" in needs:
-            total += (18 * options.k + 16) * vectors
-        return total
+            of_vector += 18 * options.k + 16
+        return of_vector * len(options.layers) * len(options.heads)
 
 
 def needs(options: Options) -> frozenset[str]:

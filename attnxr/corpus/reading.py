@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from typing import Any
@@ -96,6 +96,14 @@ class _Digest:
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
+
+
+def told_of(texts: Iterable[str], reading: Callable[[int], None] | None) -> Iterator[str]:
+    """The texts; after each of them, `reading` is told how many that makes."""
+    for number, text in enumerate(texts, 1):
+        yield text
+        if reading is not None:
+            reading(number)
 
 
 def identity_of(texts: Iterable[str]) -> dict[str, Any]:

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from os import PathLike, fspath
 from pathlib import PurePosixPath
 from typing import Any
 
-from attnxr.checking import choice
+from attnxr.checking import choice, whole_number
 from attnxr.errors import InputError
 from attnxr.options import SPLITS, Split
 
@@ -50,7 +51,7 @@ class _File:
     size: int | None
 
 
-def texts_of(texts: Any, *, field: str = "text", split: Split = "line") -> Source:
+def texts_of(texts: Any, *, field: str = "text", split: Split = "line", limit: int | None = None) -> Source:
     """Texts for `build_corpus`, from any source; they are read when it is iterated, and never all at once.
 
     Parameters
@@ -70,9 +71,11 @@ def texts_of(texts: Any, *, field: str = "text", split: Split = "line") -> Sourc
         to be made anew for each call. Of a dataset (one split of it, streaming or not) the fingerprint and the
         revision on the hub are recorded; a streaming one is read from its beginning.
     field : str
-        The field of JSON lines or column of a table that holds a text.
+        The field of JSON lines, or the column of a table, that holds a text.
     split : {"line", "paragraph"}
-        What one text of a text file is: a line, or lines up to the next blank one.
+        What one text of a text file is. A line, or lines up to the next blank one.
+    limit : int, optional
+        How many texts to take at most, from the first; by default all.
 
     Returns
     -------
@@ -93,10 +96,20 @@ def texts_of(texts: Any, *, field: str = "text", split: Split = "line") -> Sourc
     'pydoc_data.topics'
     >>> next(iter(source))
     'The "assert" statement'
+    >>> len(list(attnxr.texts_of("pydoc", limit=20)))
+    20
     """
     choice("split", split, SPLITS)
     if not isinstance(field, str) or not field:
         raise InputError(f"field={field!r} was given; expected the name of a field, such as 'text'.")
+    source = _found(texts, field, split)
+    if limit is None:
+        return source
+    first = whole_number("limit", limit, 1)
+    return Source({**source.record, "limit": first}, partial(islice, source, first))
+
+
+def _found(texts: Any, field: str, split: Split) -> Source:
     if isinstance(texts, Source):
         return texts
     if isinstance(texts, str | PathLike):

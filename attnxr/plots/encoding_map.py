@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from attnxr.plots.colors import CHOSEN, OWN, QUIET
-from attnxr.plots.grids import token_names
+from attnxr.tokens import label
 
 _KINDS = {"own token": OWN, "neighbour": QUIET}
 _FRAME = 560, 440  # pixels
@@ -35,7 +35,8 @@ def map_columns(mapped: xr.Dataset) -> dict[str, np.ndarray]:
         position, as far as they are one) and ``label``, what is written beside the point, if anything.
     """
     vector = mapped["kind"].values == "encoding"
-    token = token_names(mapped)
+    # Points stand in no text: bytes of one character beside each other are none.
+    token = [label(*pair) for pair in zip(mapped["token"].values, mapped["text"].values, strict=True)]
     dims = [dim for dim in ("layer", "head", "kv_head", "position") if dim in mapped.coords]
     at = {dim: mapped[dim].values for dim in dims}
     varying = [dim for dim in dims if len(set(at[dim][vector])) > 1]

@@ -14,7 +14,7 @@ from bokeh.models import CustomJSHover, FixedTicker, HoverTool, NumeralTickForma
 
 from attnxr.plots.colors import CHOSEN
 from attnxr.plots.measures import Measure
-from attnxr.tokens import label
+from attnxr.tokens import label, pieces
 
 EDGE = 0.04
 """Room for the outline of a cell at the edge, in cells."""
@@ -61,7 +61,8 @@ def over_layers_and_heads(columns: Mapping[str, Any], values: Sequence[hv.Dimens
     for name in (str(dimension) for dimension in (*HEADS, *values)):
         column = np.asarray(columns[name])
         table[name] = pd.Series(column, dtype=None if column.dtype.kind in "biuf" else object)
-    return hv.HeatMap(pd.DataFrame(table), HEADS, list(values))
+    # A span of 1: a single column, as of vectors without heads, is no wider than others are.
+    return hv.HeatMap(pd.DataFrame(table), HEADS, list(values)).opts(default_span=1)
 
 
 def outlines(*corners: Corners) -> dict[str, list[float]]:
@@ -136,7 +137,14 @@ def set_columns(columns: dict[str, Any]) -> Callable[[Any, object], None]:
 
 def token_names(dataset: xr.Dataset) -> list[str]:
     """How tokens are shown, in order, given a Dataset with their ``token`` and ``text``."""
-    return [label(*pair) for pair in zip(dataset["token"].values, dataset["text"].values, strict=True)]
+    return [piece.name for piece in pieces(dataset["token"].values, dataset["text"].values)]
+
+
+def token_label(dataset: xr.Dataset, position: int) -> str:
+    """How the token at a position is shown, as of `token_names`."""
+    token, text = (str(dataset[name].values[position]) for name in ("token", "text"))
+    # What stands around it matters only to bytes that are no character.
+    return token_names(dataset)[position] if "\ufffd" in text else label(token, text)
 
 
 def name_positions(plot: Any, names: Sequence[str], *axes: str) -> None:

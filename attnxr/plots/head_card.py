@@ -14,7 +14,7 @@ from attnxr import schema
 from attnxr.errors import InputError
 from attnxr.plots.colors import CHOSEN, OWN, QUIET
 from attnxr.texts import quoted
-from attnxr.tokens import label
+from attnxr.tokens import in_text, label, mark_spaces
 
 _WIDTH, _HEIGHT = 380, 300  # pixels of a plot
 _TEXT_HEIGHT = 480
@@ -241,13 +241,12 @@ def _example(example: xr.Dataset, lies: slice) -> str:
     query, key = int(example["example_query"]), int(example["example_key"])
     weights = dict(zip(example["example_attended"].values.tolist(), example["example_weight"].values, strict=True))
     first, end = max(0, query - _AROUND), min(len(tokens), query + _AROUND)
-    has_spaces = any(str(text).startswith(" ") for text in example["quoted_text"].values)
-    spans = []
-    for i in range(first, end):
-        token, text = str(tokens[i]), str(texts[i])
-        starts_word = text.startswith(" ") if has_spaces else not token.startswith("##")
-        space = " " if starts_word and i > first else ""
-        spans.append(space + _span(token, text.removeprefix(" "), float(weights.get(i, 0)), i == query))
+    spaces_marked = mark_spaces(example["quoted_text"].values.tolist())
+    shown = in_text(tokens[first:end].tolist(), texts[first:end].tolist(), spaces_marked)
+    spans = [
+        " " * spaced + _span(piece, float(weights.get(i, 0)), i == query)
+        for i, (spaced, piece) in enumerate(shown, start=first)
+    ]
     about = (
         f"<b>{float(example['example_activation']):.2f}</b> from “{_plain(tokens[query], texts[query])}” to "
         f"“{_plain(tokens[key], texts[key])}”, text {int(example['example_text_id'])}"
@@ -262,10 +261,8 @@ def _plain(token: Any, text: Any) -> str:
     return html.escape(label(str(token), str(text).strip() or str(text)))
 
 
-def _span(token: str, text: str, weight: float, is_query: bool) -> str:
+def _span(piece: str, weight: float, is_query: bool) -> str:
     red, green, blue = (int(CHOSEN[i : i + 2], 16) for i in (1, 3, 5))
     outline = f";outline:1.5px solid {OWN};border-radius:2px" if is_query else ""
-    is_readable = text.isprintable() and "\ufffd" not in text
-    shown = html.escape(text if is_readable else label(token, text))
     shade = f"background:rgba({red},{green},{blue},{weight:.3f})" if weight >= 0.005 else ""
-    return f'<span style="{shade}{outline}" title="{weight:.3f}">{shown}</span>'
+    return f'<span style="{shade}{outline}" title="{weight:.3f}">{html.escape(piece)}</span>'

@@ -248,8 +248,8 @@ MEASURES = {
         "Own rank",
         "own rank",
         "1 = nearest",
-        "How many vocabulary tokens are nearer to what the head wrote than the token that stands there, plus one: 1 is "
-        "nearest of the whole vocabulary.",
+        "How many vocabulary tokens are nearer than the token that stands there, plus one: 1 is nearest of the whole "
+        "vocabulary.",
         _own_rank,
         lambda near: (1.0, float(near.attrs["vocab_size"])),
         log=True,
@@ -258,7 +258,7 @@ MEASURES = {
         "Nearest distance",
         "distance",
         "low = near",
-        "How far what the head wrote is from the nearest vocabulary token, whichever that is.",
+        "How far the nearest vocabulary token is, whichever that is.",
         _nearest_distance,
         _distance_limits,
     ),
@@ -266,8 +266,7 @@ MEASURES = {
         "Origin of the nearest token",
         "origin",
         "",
-        "Whether the vocabulary token nearest to what the head wrote is the one that stands there, another one of the "
-        "text, or neither.",
+        "Whether the nearest vocabulary token is the one that stands there, another one of the text, or neither.",
         _origin,
         lambda _near: (-0.5, 2.5),
         categories=("own", "of the text", "neither"),
@@ -286,7 +285,7 @@ MEASURES = {
         "q-value",
         "q-value",
         "low = hardly by chance",
-        "How rare so near a neighbour would be if what the head wrote pointed nowhere in particular, adjusted for all "
+        "How rare so near a neighbour would be if the vectors pointed nowhere in particular, adjusted for all "
         "heads and positions of the layer; each layer has values once it has been chosen.",
         _q_values,
         lambda _near: (0.01, 1.0),

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from attnxr.plots import grids
 from attnxr.plots.colors import CHOSEN, OWN, QUIET
-from attnxr.tokens import label
 
 Quantity = Literal["own_rank", "own_distance"]
 QUANTITIES: dict[Quantity, str] = {"own_rank": "own rank", "own_distance": "own distance"}
@@ -55,8 +54,7 @@ def over_layers_columns(
     values = near[quantity].isel(head=head).transpose("position", "layer").values.astype(np.float32)
     layers = np.arange(values.shape[1], dtype=np.float32)
     gap = np.full((len(values), 1), np.nan, np.float32)
-    here = near.isel(position=position)
-    token = label(str(here["token"].item()), str(here["text"].item()))
+    token = grids.token_label(near, position)
     written = [_written(value, quantity) for value in values[position]]
     stream = (
         np.full(len(layers), np.nan, np.float32)

@@ -9,7 +9,9 @@ norms stand, and some scale what they add::
 with A what W_O puts out, or a norm of that (Gemma 2, OLMo 2), and F what a module of the block puts out. No family is
 known by name: which of these a block is, with which modules, is found by looking at the text that it just read, and
 holds there to rounding; a block that is none of them is refused. With the scale of every norm held where the text has
-it, each part goes its own way to the last hidden state, and there they add up.
+it, each part goes its own way to the last hidden state, and there they add up. So does what a gate or a norm before W_O
+multiplies the head encodings by: it is held where the text has it. A block whose attention is not looked into (linear
+attention, a layer of another shape) adds one part, if it adds to the stream as it is.
 """
 
 from collections.abc import Iterator, Sequence
@@ -45,6 +47,7 @@ class _Run:
     entered: Tensor
     first: int  # layers with attention that ran before it
     encoding: Tensor | None = None
+    read: Tensor | None = None
     written: Tensor | None = None
     left: Tensor | None = None
     calls: list[_Call] = field(default_factory=list)
@@ -66,6 +69,14 @@ class _Pass(Watcher):
             self._running = _Run(module, stream(args, kwargs), self._layers)
             self.runs.append(self._running)
             self.after_blocks = []
+        run = self._running
+        if run is not None and run.encoding is not None and run.read is None and module is self._projection:
+            run.read = stream(args, kwargs)
+
+    @property
+    def _projection(self) -> nn.Module:
+        """The output projection of the layer whose attention was seen last."""
+        return self._layout.projections[self._layers - 1]
 
     def attended(self, output: Tensor, weights: Tensor) -> None:
         self._layers += 1
@@ -74,7 +85,7 @@ class _Pass(Watcher):
 
     def after(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         run = self._running
-        made = output[0] if isinstance(output, tuple) and output else output
+        made = output[0] if isinstance(output, (tuple, list)) and output else output
         if run is not None and module is run.block:
             run.left, self._running = made, None
             return
@@ -82,7 +93,7 @@ class _Pass(Watcher):
             return
         entered = self.runs[-1].entered
         attended = run is not None and run.written is None and self._layers > run.first
-        if run is not None and attended and module is self._layout.projections[self._layers - 1]:
+        if run is not None and attended and module is self._projection:
             run.written = made
         if made.numel() == entered.numel() and made.shape[-1] == entered.shape[-1]:
             given = next((each for each in tensors(args, kwargs) if each.shape == made.shape), None)
@@ -95,7 +106,8 @@ class _Layer:
 
     Attributes
     ----------
-    encoding : float64 array (n, H, d)
+    encoding, read : float64 array (n, H, d)
+        z, and what of it W_O reads.
     share : float
         c, what the attention's writing is multiplied by.
     branch, middle, last : FrozenNorm or None
@@ -105,6 +117,7 @@ class _Layer:
     """
 
     encoding: NDArray[np.float64]
+    read: NDArray[np.float64]
     share: float
     branch: FrozenNorm | None
     middle: FrozenNorm | None
@@ -124,20 +137,23 @@ class Parts:
     feed_forward : float64 array (L, n, D)
     bias : float64 array (n, D)
         Those of W_O and of the norms.
+    others : float64 array (n, D)
+        Blocks whose attention is not looked into.
     """
 
     embedding: NDArray[np.float64]
     heads: NDArray[np.float64]
     feed_forward: NDArray[np.float64]
     bias: NDArray[np.float64]
+    others: NDArray[np.float64]
 
     def through(self, norm: FrozenNorm | None, here: NDArray[np.intp]) -> "Parts":
         """The same behind a norm."""
         if norm is None:
             return self
-        each = (norm.of(part, here) for part in (self.embedding, self.heads, self.feed_forward, self.bias))
-        embedding, heads, feed_forward, bias = each
-        return Parts(embedding, heads, feed_forward, bias + norm.bias)
+        parts = (self.embedding, self.heads, self.feed_forward, self.bias, self.others)
+        embedding, heads, feed_forward, bias, others = (norm.of(part, here) for part in parts)
+        return Parts(embedding, heads, feed_forward, bias + norm.bias, others)
 
 
 class Additions:
@@ -175,7 +191,8 @@ class Additions:
         self.hidden: Tensor = output[0][0]
         self._allowed = tolerance(window.model.dtype)
         self._entered = _plain(seen.runs[0].entered)
-        self._layers = [self._taken_apart(run) for run in seen.runs]
+        self._added = [self._taken_apart(run) for run in seen.runs]
+        self._layers = [each for each in self._added if isinstance(each, _Layer)]
         self._maps = [output_map(window, layer) for layer in range(len(self._layers))]
         self.last_norm = self._last_norm(seen)
 
@@ -196,43 +213,56 @@ class Additions:
         embedding = self._entered[here]
         n, width = embedding.shape
         heads = np.zeros((len(self._layers), self._window.layout.n_heads, n, width))
-        feed_forward, bias = np.zeros((len(self._layers), n, width)), np.zeros((n, width))
-        for i, (layer, (matrix, offset)) in enumerate(zip(self._layers, self._maps, strict=True)):
-            z = layer.encoding[here]
-            of_heads = matrix.reshape(width, *z.shape[1:])
-            heads[i] = np.einsum("dhf,nhf->hnd", of_heads, z, optimize=True)
-            of_layer = Parts(np.zeros_like(embedding), heads[i : i + 1], feed_forward[:0], np.tile(offset, (n, 1)))
+        feed_forward, bias, others = np.zeros((len(self._layers), n, width)), np.zeros((n, width)), np.zeros((n, width))
+        i = -1
+        for layer in self._added:
+            if not isinstance(layer, _Layer):
+                others = others + layer[here]
+                continue
+            i += 1
+            matrix, offset = self._maps[i]
+            read = layer.read[here]
+            of_heads = matrix.reshape(width, *read.shape[1:])
+            heads[i] = np.einsum("dhf,nhf->hnd", of_heads, read, optimize=True)
+            nothing = np.zeros_like(embedding)
+            of_layer = Parts(nothing, heads[i : i + 1], feed_forward[:0], np.tile(offset, (n, 1)), nothing)
             of_layer = of_layer.through(layer.branch, here)
             heads[i] = layer.share * of_layer.heads[0]
             bias = bias + layer.share * of_layer.bias
-            so_far = Parts(embedding, heads[: i + 1], feed_forward[:i], bias).through(layer.middle, here)
+            so_far = Parts(embedding, heads[: i + 1], feed_forward[:i], bias, others).through(layer.middle, here)
             heads[: i + 1], feed_forward[:i] = so_far.heads, so_far.feed_forward
             feed_forward[i] = layer.feed_forward[here]
-            so_far = Parts(so_far.embedding, so_far.heads, feed_forward[: i + 1], so_far.bias)
+            so_far = Parts(so_far.embedding, so_far.heads, feed_forward[: i + 1], so_far.bias, so_far.others)
             so_far = so_far.through(layer.last, here)
-            embedding, bias = so_far.embedding, so_far.bias
+            embedding, bias, others = so_far.embedding, so_far.bias, so_far.others
             heads[: i + 1], feed_forward[: i + 1] = so_far.heads, so_far.feed_forward
-        return Parts(embedding, heads, feed_forward, bias).through(self.last_norm, here)
+        return Parts(embedding, heads, feed_forward, bias, others).through(self.last_norm, here)
 
-    def _taken_apart(self, run: _Run) -> _Layer:
+    def _taken_apart(self, run: _Run) -> _Layer | NDArray[np.float64]:
+        """What a block did to the stream; of one whose attention is not looked into, what it added (n, D)."""
         window = self._window
         number = run.first
-        if run.written is None or run.encoding is None or run.left is None:
+        assert run.left is not None
+        x, left = _plain(run.entered), _plain(run.left)
+        if run.encoding is None:
+            return self._added_by(run, x, left)
+        if run.written is None or run.read is None:
             raise UnsupportedModelError(
-                f"{window.family} has a block without attention, or whose attention writes outside of it, so that its "
-                "logits are no sum of parts that are known. Expected attention in each block."
+                f"{window.family} has a block whose attention writes outside of it, so that its logits are no sum of "
+                "parts that are known. Expected attention that writes in each block."
             )
         norms = _Norms()
         calls = run.calls
-        x, left, written = _plain(run.entered), _plain(run.left), _plain(run.written)
+        written = _plain(run.written)
         encoding = run.encoding.to("cpu", torch.float64).numpy()
+        z = encoding, run.read.reshape(encoding.shape).to("cpu", torch.float64).numpy()
         if written.shape == x.shape:
             branches: list[tuple[FrozenNorm | None, NDArray[np.float64]]] = [(None, written)]
             branches += [(norm, _plain(made)) for given, made, norm in norms.of(calls) if _same(given, run.written)]
             for branch, attention in reversed(branches):
                 if fit := self._fit(left - x, [attention], calls, [x, left]):
                     (share,), feed_forward = fit
-                    return _Layer(encoding, share, branch, None, feed_forward, None)
+                    return _Layer(*z, share, branch, None, feed_forward, None)
             for branch, attention in branches:
                 for given, made, middle in norms.of(calls):
                     between = _plain(made)
@@ -242,11 +272,23 @@ class Additions:
                         if last is middle or not _same(most, run.left):
                             continue
                         if fit := self._fit(_plain(other) - between, [], calls, [between]):
-                            return _Layer(encoding, alone[0][0], branch, middle, fit[1], last)
+                            return _Layer(*z, alone[0][0], branch, middle, fit[1], last)
         raise UnsupportedModelError(
             f"Block {window.layout.layers[number]} of {window.family} is no sum of its input, what its attention and "
             "what its feed-forward write, with norms before or after each addition: it does something else with its "
             "stream, so that the parts of its logits are not known. No number would be right."
+        )
+
+    def _added_by(self, run: _Run, x: NDArray[np.float64], left: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What a block added to the stream (n, D), all in one, where that is a sum of what two of its modules made."""
+        # What enters and what leaves differ by what was added, which a norm of the whole stream would hide.
+        calls = [call for call in run.calls if not _same(call.made, run.entered) and not _same(call.made, run.left)]
+        if any(self._fit(left - x, [_plain(call.made)], calls, [x, left]) for call in reversed(calls)):
+            return left - x
+        raise UnsupportedModelError(
+            f"{self._window.family} has a block whose attention is not looked into, such as linear attention or a "
+            "layer of another shape, and that does more than to add what two of its modules make to its stream, so "
+            "that its logits are no sum of parts that are known. No number would be right."
         )
 
     def _fit(
@@ -266,7 +308,9 @@ class Additions:
             columns = given if other is None else [*given, other]
             if columns:
                 matrix = np.stack([(each / sizes).ravel() for each in columns])
-                found = np.linalg.lstsq(matrix @ matrix.T, matrix @ (target / sizes).ravel())[0]
+                # No BLAS: its threads would take longer to begin than such a product takes.
+                squares = np.einsum("in,jn->ij", matrix, matrix)
+                found = np.linalg.lstsq(squares, np.einsum("in,n->i", matrix, (target / sizes).ravel()))[0]
                 found = np.where(np.abs(found - 1) <= self._allowed, 1.0, found)
             else:
                 found = np.zeros(0)

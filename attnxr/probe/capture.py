@@ -15,13 +15,15 @@ from attnxr.probe.window import Window, typed
 class _Encodings(Watcher):
     """Collects, layer by layer, what the encodings Dataset is made of."""
 
-    def __init__(self, window: Window, causal: bool | None):
+    def __init__(self, window: Window, include: tuple[str, ...], causal: bool | None):
         self.forced_causal = causal
+        self._of_stream = "residual" in include
         self.head_encoding: list[Tensor] = []
         self.attention: list[Tensor] = []
         self.query_vector: list[Tensor] = []
         self.key_vector: list[Tensor] = []
         self.value_vector: list[Tensor] = []
+        self.gate: list[Tensor] = []
         self.residual: list[Tensor] = []
         self.hidden: list[Tensor] = []
         self._layout = window.layout
@@ -37,9 +39,12 @@ class _Encodings(Watcher):
         check_finite(output, len(self.head_encoding))
         self.head_encoding.append(output[0].transpose(0, 1))
         # A learned sink takes its share of the weights as one more column: rows then sum to less than 1.
-        self.attention.append(weights[0, :, :, : output.shape[1]])
+        self.attention.append(weights[0, :, :, : self.value_vector[-1].shape[1]])
 
     def before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        seen = len(self.head_encoding)
+        if self._layout.gated and len(self.gate) < seen and module is self._layout.projections[seen - 1]:
+            self.gate.append(gate(self.head_encoding[-1], stream(args, kwargs)))
         if module in self._layout.blocks:
             self._blocks.append((stream(args, kwargs), len(self.head_encoding)))
 
@@ -48,7 +53,8 @@ class _Encodings(Watcher):
             return
         block_input, before = self._blocks[-1]
         seen = len(self.head_encoding)
-        if before < seen > len(self.residual) and module is self._layout.projections[seen - 1]:
+        is_next = before < seen > len(self.residual) and module is self._layout.projections[seen - 1]
+        if self._of_stream and is_next:
             if block_input.shape != output.shape:
                 raise UnsupportedModelError(
                     f"include=['residual'] was asked of a model whose attention writes {output.shape[-1]} numbers, and "
@@ -58,7 +64,22 @@ class _Encodings(Watcher):
         if module in self._layout.blocks:
             self._blocks.pop()
             if before < seen:
-                self.hidden.append((output[0] if isinstance(output, tuple) else output)[0])
+                self.hidden.append((output if isinstance(output, Tensor) else output[0])[0])
+
+
+def gate(encoding: Tensor, read: Tensor) -> Tensor:
+    """What a text's head encodings (H, n, d) were multiplied by for what W_O reads: float32 or more, NaN where z is 0.
+
+    Parameters
+    ----------
+    encoding : tensor (H, n, d)
+    read : tensor, as many numbers
+        What W_O was handed: (…, H · d).
+    """
+    heads, n, size = encoding.shape
+    encoding, read = (each if each.dtype.itemsize > 4 else each.float() for each in (encoding, read))
+    found = read.reshape(n, heads, size).transpose(0, 1) / encoding
+    return torch.where(encoding == 0, torch.nan, found)
 
 
 def check_finite(output: Tensor, layer: int) -> None:
@@ -89,8 +110,10 @@ def encode(
     Returns
     -------
     dict of float32 CPU tensors
-        ``head_encoding`` (L, H, n, d), ``attention`` (L, H, n, n), ``query_vector`` (L, H, n, d), ``key_vector`` and
-        ``value_vector`` (L, kv heads, n, d), ``residual`` and ``hidden`` (L, n, D).
+        ``head_encoding`` (L, H, n, d), ``attention`` (L, H, n, n), ``gate`` (L, H, n, d) of models that have one,
+        ``query_vector`` (L, H, n, d), ``key_vector`` and ``value_vector`` (L, kv heads, n, d), ``residual`` and
+        ``hidden`` (L, n, D). Of cross-attention, keys and values are of the m positions of the encoder's text, and so
+        is the last dimension of ``attention``.
 
     Raises
     ------
@@ -104,11 +127,13 @@ def encode(
             f"include={wanted} was asked of {window.family}, whose layers are not one block each, on one stream. "
             "Leave these names out; the head encodings are not affected."
         )
-    seen = _Encodings(window, causal)
+    seen = _Encodings(window, include, causal)
     window.run(torch.tensor([token_ids]), seen, inputs=typed(types))
     _explain_encodings(window, seen)
-    found = {name: _stacked(getattr(seen, name)) for name in ("head_encoding", "attention", *include)}
-    _check_mask(window, found["attention"], causal)
+    always = ("head_encoding", "attention", *(["gate"] if window.layout.gated else []))
+    found = {name: _stacked(getattr(seen, name)) for name in (*always, *include)}
+    if window.stack != "cross":  # the keys of which are positions of another text
+        _check_mask(window, found["attention"], causal)
     return found
 
 

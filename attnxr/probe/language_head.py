@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from attnxr.errors import UnsupportedModelError
 from attnxr.probe.interface import Watcher
-from attnxr.probe.window import Window
+from attnxr.probe.window import Window, base_of
 
 _TOKENS = 8  # of the text on which a head is compared with the model that it belongs to
 _TOLERANCE = 1e-5
@@ -22,8 +23,7 @@ _ULPS = 16  # a model in half precision agrees with itself no better than to so 
 
 def has_language_head(window: Window, size: int) -> bool:
     """Whether there is a head on top that gives each of `size` vocabulary entries a logit."""
-    output = window.unembedding
-    return output is not None and len(output.weight) >= size  # type: ignore[arg-type]
+    return window.unembedding_rows >= size
 
 
 class LanguageHead:
@@ -46,20 +46,19 @@ class LanguageHead:
 
     def __init__(self, window: Window, size: int, purpose: str = "Logits were"):
         if not has_language_head(window, size):
-            output = window.unembedding
-            rows = "no output embeddings" if output is None else f"{len(output.weight)} output embeddings"  # type: ignore[arg-type]
             raise UnsupportedModelError(
-                f"{purpose} asked of {window.family}, which has {rows} for {size} vocabulary entries. Load the model "
-                "with its language-modelling head, as attnxr.load_model does where a checkpoint has one."
+                f"{purpose} asked of {window.family}, which has {window.unembedding_rows or 'no'} output embeddings "
+                f"for {size} vocabulary entries. Load the model with its language-modelling head, as "
+                "attnxr.load_model does where a checkpoint has one."
             )
         self._window, self._size = window, size
         token_ids = torch.linspace(0, window.n_embeddings - 1, min(_TOKENS, window.layout.max_tokens or _TOKENS))
         ids = token_ids.long()[None].to(window.model.device)
         whole = window.view_with_head()
-        if whole.dtype.itemsize < 4:  # other kernels round otherwise
+        if window.is_coarse:  # other kernels round otherwise
             whole.set_attn_implementation("eager")
         base, output, logits = self._plain_pass(whole, ids)
-        name = next(name for name, module in whole.base_model.named_modules() if module is base)
+        name = next(name for name, module in base_of(whole).named_modules() if module is base)
         self._base = _Instead(base, output)
         self.model = window.view_with_head({name: self._base})
         self._check(ids, output, logits)
@@ -86,14 +85,16 @@ class LanguageHead:
         self._base.hidden = flat
         ids = torch.zeros(flat.shape[:2], dtype=torch.int64, device=flat.device)
         with torch.set_grad_enabled(hidden.requires_grad):
-            found = self._found(self.model(input_ids=ids))
+            found = self._found(self.model(**self._window.inputs(ids)))
         self._base.hidden = None
         return found.reshape(*hidden.shape[:-1], -1)
 
-    def _plain_pass(self, whole: nn.Module, ids: Tensor) -> tuple[nn.Module, Any, Tensor]:
+    def _plain_pass(self, whole: PreTrainedModel, ids: Tensor) -> tuple[nn.Module, Any, Tensor]:
         """Run the given model: the part of its base model that its head calls, what that puts out, and the logits."""
         running: list[nn.Module] = []
         called: list[tuple[nn.Module, Any]] = []
+
+        base = base_of(whole).get_submodule(self._window.core)
 
         def enter(module: nn.Module, args: tuple) -> None:
             running.append(module)
@@ -103,12 +104,12 @@ class LanguageHead:
             if not running and _hidden(output) is not None:
                 called.append((module, output))
 
-        # Most heads call the base model, and OPT's the decoder in it.
-        for module in whole.base_model.modules():  # type: ignore[union-attr]
+        # Most heads call the base model, and OPT's the decoder in it; what is known of a decoder begins there.
+        for module in base.modules():
             module.register_forward_pre_hook(enter, prepend=True)
             module.register_forward_hook(leave)
         with torch.no_grad():
-            logits = self._found(whole(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False))
+            logits = self._found(whole(**self._window.inputs(ids)))
         return *called[-1], logits
 
     def _found(self, result: Any) -> Tensor:

@@ -1,6 +1,6 @@
 """Where things are in a model, found by running it once on the same token twice and looking."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +8,32 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from attnxr.checking import some_of
 from attnxr.errors import UnsupportedModelError
+from attnxr.probe import readers
+from attnxr.probe.chosen import Chosen
 from attnxr.probe.finite import remedy
 from attnxr.probe.interface import Watcher, stream, tensors
+from attnxr.probe.linear import shape
+from attnxr.probe.stored import is_plain
 
 
 class NothingSeenError(UnsupportedModelError):
     """No attention went through the door that was watched."""
+
+
+class UnevenLayersError(UnsupportedModelError):
+    """The layers that were asked for are of different shapes.
+
+    Attributes
+    ----------
+    groups : list of list of int
+        Layers of one shape each, by their numbers in the model.
+    """
+
+    def __init__(self, message: str, groups: list[list[int]]):
+        super().__init__(message)
+        self.groups = groups
 
 
 @dataclass(eq=False)
@@ -43,13 +62,20 @@ class Layout(Watcher):
         Rows of the input embedding matrix.
     run : callable
         ``run(token_ids, watcher)`` runs the view on a batch of token ids.
+    chosen : list of int, optional
+        Which of the layers with attention to look into, by their numbers in the model; by default all.
 
     Attributes
     ----------
+    calls : list of int
+        Which of all calls of attention are those of the layers that are looked into, ascending. All that follows is
+        of these.
     positions : nn.Module or None
         The module whose output is the positional term that is added to the word embedding.
     projections : list of nn.Module
         For each layer, the linear map that reads the concatenated head encodings (W_O).
+    gated : bool
+        Whether W_O reads them multiplied by something in any layer, see `attnxr.probe.readers`.
     n_heads, n_kv_heads : int
     head_size, key_size : int
         Features of a head's values (and encodings), and of its keys and queries.
@@ -58,7 +84,8 @@ class Layout(Watcher):
     order : list of int
         How many blocks run before that one.
     blocks : dict of nn.Module to (int or None)
-        All modules that are a block of the model, with the length of the tuple that they return (None: a tensor).
+        All modules that are a block of the model, with the length of the tuple or list that they return (None where
+        it is a tensor).
         Empty where the layers are not one block each, on one stream.
     causal : bool
         Whether a token cannot attend to the one after it.
@@ -73,16 +100,16 @@ class Layout(Watcher):
         family: str,
         n_embeddings: int,
         run: Callable[[Tensor, Watcher], Any],
+        chosen: Sequence[int] | None = None,
     ):
         self.positions: nn.Module | None = None
-        self.projections: list[nn.Module] = []
         self.causal = False
-        self._sizes: set[tuple[int, int, int, int]] = set()
+        self._shapes: list[tuple[int, int, int, int]] = []
+        self._readers: list[nn.Module | None] = []  # of each call of attention: what reads what it wrote as it is
         self._first_term: Tensor | None = None
         self._first_index = 0
         self._seen = 0
         self._written: Tensor | None = None
-        self._unread: nn.Module | None = None  # reads what the heads wrote as a W_O would, and has no matrix
         self._calls: list[_Call] = []
         self._running: list[_Call] = []
         self._attended_in: list[list[_Call]] = []
@@ -93,14 +120,26 @@ class Layout(Watcher):
         if token == getattr(config, "pad_token_id", None):  # some families give padding a position of its own
             token = (token + 1) % n_embeddings
         run(torch.tensor([[token, token]]), self)
-        self._check(family)
-        self.n_heads, self.n_kv_heads, self.head_size, self.key_size = self._sizes.pop()
+        self._check_seen(family)
         self.blocks: dict[nn.Module, int | None] = {}
         self.layers = self.order = list(range(self._seen))
         self._find_blocks()
+        self.calls = self._choose(chosen, family)
+        (shape,) = {self._shapes[call] for call in self.calls}
+        self.n_heads, self.n_kv_heads, self.head_size, self.key_size = shape
+        self.gated = False
+        if None in self._of_chosen(self._readers):
+            tried = readers.find(run, token)
+            for call, found in enumerate(tried):
+                if self._readers[call] is None and found is not None:
+                    self._readers[call], self.gated = found, self.gated or call in self.calls
+        self._check_readers(family)
+        self.projections: list[nn.Module] = [each for each in self._of_chosen(self._readers) if each is not None]
+        self.layers, self.order = self._of_chosen(self.layers), self._of_chosen(self.order)
         limits = [getattr(config, "max_position_embeddings", None)]
         if isinstance(self.positions, nn.Embedding):
-            rows = (self.positions.weight == self._first_term).all(dim=1).nonzero()
+            table = self.positions.weight
+            rows = (table == self._first_term).all(dim=1).nonzero() if is_plain(table) else ()
             # A row that is none of the table was changed on the way; what the table was asked for is then its number.
             limits.append(self.positions.num_embeddings - int(rows[0, 0] if len(rows) else self._first_index))
         self.max_tokens: int | None = min((limit for limit in limits if limit), default=None)
@@ -109,8 +148,14 @@ class Layout(Watcher):
 
     @property
     def n_layers(self) -> int:
-        """Layers with attention."""
-        return self._seen
+        """Layers that are looked into."""
+        return len(self.calls)
+
+    def show(self, watcher: Watcher) -> Watcher:
+        """What shows a watcher the layers that are looked into, and the attention of no other."""
+        if len(self.calls) == self._seen:
+            return watcher
+        return Chosen(watcher, self.blocks, {*(self.order if self.blocks else self.calls)})
 
     def before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         if id(module) in self._elements:
@@ -120,7 +165,8 @@ class Layout(Watcher):
     def attending(self, module: nn.Module | None, query: Tensor, key: Tensor, value: Tensor) -> None:
         if not self._seen and torch.equal(value[..., 0, :], value[..., 1, :]):
             self.positions = None  # nothing was added: what differs between positions is an angle, or a bias of scores
-        self._sizes.add((query.shape[1], value.shape[1], value.shape[3], key.shape[3]))
+        self._shapes.append((query.shape[1], value.shape[1], value.shape[3], key.shape[3]))
+        self._readers.append(None)
         self._seen += 1
         self._attended_in.append(self._running.copy())
         for call in self._running:
@@ -139,16 +185,13 @@ class Layout(Watcher):
     def after(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         if id(module) in self._elements:
             call = self._running.pop()
-            is_tuple = isinstance(output, tuple)
-            call.outputs, call.left = (len(output), output[0]) if is_tuple else (None, output)
+            has_parts = isinstance(output, (tuple, list)) and len(output) > 0
+            call.outputs, call.left = (len(output), output[0]) if has_parts else (None, output)
         inputs = tensors(args, kwargs)
         if self._written is not None:
-            if len(self.projections) < self._seen and _reads(module, args, self._written):
-                self.projections.append(module)
-            elif len(self.projections) == self._seen and _wraps(module, self.projections[-1], inputs, self._written):
-                self.projections[-1] = module
-            elif _reads_without_matrix(module, args, self._written):
-                self._unread = module
+            reader = self._readers[-1]
+            if _reads(module, args, self._written) if reader is None else _wraps(module, reader, inputs, self._written):
+                self._readers[-1] = module
         elif isinstance(output, Tensor) and self.positions is None and not self._seen:
             # BART hands over one feature of the embeddings, for its shape, and M2M100 all of them beside the ids.
             from_indices = not inputs or not inputs[0].is_floating_point() or inputs[0].numel() == 2
@@ -156,7 +199,11 @@ class Layout(Watcher):
                 self.positions, self._first_term = module, output.reshape(2, -1)[0]
                 self._first_index = int(inputs[0].flatten()[0]) if inputs else 0
 
-    def _check(self, family: str) -> None:
+    def _of_chosen(self, each: list) -> list:
+        """What is known of each call of attention, of those that are looked into."""
+        return [each[call] for call in self.calls]
+
+    def _check_seen(self, family: str) -> None:
         if not self._seen:
             raise NothingSeenError(
                 f"{family} hands nothing to transformers' attention interface, and multiplies no values by a softmax "
@@ -165,26 +212,36 @@ class Layout(Watcher):
                 "least one attention layer that does one of the two; attn_implementation='eager', given to "
                 "from_pretrained, keeps some from calling fused kernels."
             )
-        if len(self._sizes) > 1:
+
+    def _choose(self, chosen: Sequence[int] | None, family: str) -> list[int]:
+        """Calls of attention of one shape: those that were chosen, or all of them."""
+        asked = some_of("layers", chosen, self.layers, family)
+        calls = [call for call, layer in enumerate(self.layers) if layer in asked]
+        if len({self._shapes[call] for call in calls}) > 1:
+            groups: dict[tuple[int, int, int, int], list[int]] = {}
+            for call in calls:
+                groups.setdefault(self._shapes[call], []).append(self.layers[call])
             listed = "; ".join(
-                "{} query and {} value heads of {} features".format(*size) for size in sorted(self._sizes)
+                f"layers={layers}: {heads} query and {kv_heads} value heads of {size} features"
+                + (f", keys of {key_size}" if key_size != size else "")
+                for (heads, kv_heads, size, key_size), layers in groups.items()
             )
-            raise UnsupportedModelError(
-                f"{family} has layers of different shapes ({listed}), which do not fit one array. Expected the same "
-                "number and size of heads in every layer."
+            raise UnevenLayersError(
+                f"{family} has layers of different shapes, which do not fit one array. Expected layers of one shape "
+                f"each: choose a group of them, as in attnxr.Model(hf_model, layers={next(iter(groups.values()))}). "
+                f"The groups are {listed}.",
+                list(groups.values()),
             )
-        if len(self.projections) != self._seen and self._unread is not None:
-            kind = type(self._unread)
+        return calls
+
+    def _check_readers(self, family: str) -> None:
+        missing = [self.layers[call] for call in self.calls if self._readers[call] is None]
+        if missing:
             raise UnsupportedModelError(
-                f"{family} reads the concatenated head encodings with a {kind.__name__} (of {kind.__module__}), whose "
-                "weight is no matrix of numbers, as in quantised layers. Expected a linear map with a weight (its "
-                "W_O): load the model without quantisation."
-            )
-        if len(self.projections) != self._seen:
-            raise UnsupportedModelError(
-                f"{family} calls attention {self._seen} times, and has {len(self.projections)} linear maps that read "
-                "the concatenated head encodings as they are (its W_O); expected one for each call. It does something "
-                "else with what the heads wrote first, such as gating or norming it, so no number would be right."
+                f"{family} has no linear map in layer {missing[0]} that reads the concatenated head encodings (its "
+                "W_O) as they are, or each number of them times a gate, or behind a norm that keeps heads apart. It "
+                "does something else with what the heads wrote first, such as mixing it with other numbers, so no "
+                "number would be right."
             )
 
     def _find_blocks(self) -> None:
@@ -219,18 +276,7 @@ def _columns_differ(output: Tensor) -> bool:
 
 def _reads(module: nn.Module, args: tuple, written: Tensor) -> bool:
     """Whether a module is a linear map whose input is the concatenation of all head encodings."""
-    return _has_matrix(module) and _is_handed(args, written)
-
-
-def _reads_without_matrix(module: nn.Module, args: tuple, written: Tensor) -> bool:
-    """Whether a module is a linear map with that input, the weight of which cannot be had."""
-    is_linear = hasattr(module, "in_features") or hasattr(module, "infeatures")
-    return is_linear and not _has_matrix(module) and _is_handed(args, written)
-
-
-def _has_matrix(module: nn.Module) -> bool:
-    weight = getattr(module, "weight", None)
-    return isinstance(weight, Tensor) and weight.ndim == 2
+    return shape(module) is not None and _is_handed(args, written)
 
 
 def _is_handed(args: tuple, written: Tensor) -> bool:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attnxr.probe.language_head import LanguageHead
+from attnxr.probe.linear import outermost, shape
 from attnxr.probe.norms import FrozenNorm, frozen, tolerance
 
 _SMALL = 2.0**-10  # a logit that no cap changes
@@ -141,9 +142,10 @@ class LinearHead:
             return x * gain * scale + bias * (1 + of_biases)
 
         def add(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-            return output + cast(Tensor, module.bias).detach() * of_biases
+            return output + biases[module] * of_biases
 
-        linear = [each for each in self._head.model.modules() if _is_linear(each) and each is not self._output]
+        linear = [each for each in outermost(self._head.model) if each is not self._output]
+        biases = {each: self._bias(each) for each in linear}
         hooks: list[Any] = [self._output.register_forward_pre_hook(stop)]
         hooks += [module.register_forward_hook(hold) for module in self._norms]
         hooks += [module.register_forward_hook(add) for module in linear]
@@ -170,14 +172,15 @@ class LinearHead:
             bias = self._output(torch.zeros(1, width).to(self._hidden))[0, : self._size]
         return scale, nothing + scale * bias.to("cpu", torch.float64).numpy()
 
+    def _bias(self, module: nn.Module) -> Tensor:
+        """What a linear map adds: what it makes of zero."""
+        _, width = cast(tuple[int, int], shape(module))
+        with torch.no_grad():
+            return module(torch.zeros(1, width).to(self._hidden))[0]
+
     def _run(self, hidden: Tensor) -> None:
         with suppress(_Enough):
             self._head.logits(hidden)
-
-
-def _is_linear(module: nn.Module) -> bool:
-    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-    return isinstance(weight, Tensor) and weight.ndim == 2 and isinstance(bias, Tensor)
 
 
 @contextmanager

@@ -68,8 +68,11 @@ def frozen(module: nn.Module, given: Tensor, made: Tensor) -> FrozenNorm | None:
         vector[-3:] = torch.tensor([1.0, 1.0, -2.0])  # so that the mean is 0
     vector = vector * _SIZE
     probes = torch.stack([torch.zeros(width), vector, 2 * vector, vector + _SIZE])
-    with torch.no_grad():
-        out = module(probes.to(given)[None])
+    try:
+        with torch.no_grad():
+            out = module(probes.to(given)[None])
+    except TypeError:  # it wants more than a vector (the layers of DoRA), so that it is no norm
+        return None
     if not isinstance(out, Tensor) or out.shape[-1] != width:
         return None
     bias, one, two, moved = _plain(out)

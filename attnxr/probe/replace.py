@@ -21,6 +21,9 @@ from attnxr.probe.window import Window, typed
 _TOLERANCE = 1e-4  # of a change of the last hidden state: what is tried changes it by about its own size
 _ULPS = 8  # of the last hidden state, by which half precision may round it in another way
 
+TRIED = 3
+"""Positions of a text at which it is tried, for each layer, whether replacements may be packed."""
+
 Changes = Mapping[int, tuple[Tensor, Tensor]]
 """By layer: vectors (rows, n, H, d), and a mask (rows, n, H) of where they take the place of the heads' own."""
 
@@ -66,7 +69,7 @@ class _Pass(Watcher):
     def after(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
         if module not in self._blocks:
             return None
-        stream = output[0] if isinstance(output, tuple) else output
+        stream = output if isinstance(output, Tensor) else output[0]
         instead = None
         if self._entering is not None and len(self.left) == self._passed_by - 1:
             stream = self._entering
@@ -123,36 +126,71 @@ class ReplacedText:
         """How many blocks run before that of a layer."""
         return self.window.layout.order[layer]
 
-    def can_begin_at(self, layer: int) -> bool:
-        """Whether passes may begin at a layer, and replacements at its positions be packed: as whole passes show.
+    def can_begin_at(self, layers: Sequence[int]) -> list[int]:
+        """At which of some layers passes may begin, and replacements at positions be packed: as whole passes show.
 
-        All heads are replaced by random vectors of the size of what is there: packed at all positions, and, in passes
-        from the first layer to the last, at one position each.
+        A pass that begins there must have the layer's heads write what they wrote: T5 hands the biases of its scores on
+        from its first block. Then all heads are replaced by random vectors of the size of what is there: packed at all
+        positions, and, in passes from the first layer to the last, at one position each. The latter are one batch.
         """
         if not self.window.layout.blocks:
-            return False
+            return []
+        n = len(self.token_ids)
+        places = torch.linspace(0, n - 1, TRIED).long().unique()
+        noise = {layer: self._noise(layer) for layer in layers}
+        begun = {layer: out for layer in layers if (out := self._begun_at(layer, noise[layer], places)) is not None}
+        if not begun:
+            return []
+        rows = len(begun) * len(places)
+        changes: dict[int, tuple[Tensor, Tensor]] = {}
+        for number, layer in enumerate(begun):
+            vectors = noise[layer]
+            one = torch.zeros(rows, *vectors.shape[1:3], dtype=torch.bool, device=vectors.device)
+            one[number * len(places) + torch.arange(len(places)), places] = True
+            changes[layer] = vectors.expand(rows, -1, -1, -1), one
+        own = self.hidden.to("cpu", torch.float64)
+        whole = self.whole(changes, rows).to("cpu", torch.float64).unflatten(0, (len(begun), len(places)))
+        least = _ULPS * torch.finfo(self.hidden.dtype).eps * float(own.norm())
+        found = []
+        for each, (layer, out) in zip(whole, begun.items(), strict=True):
+            change, off = (away.flatten(1).norm(dim=1) for away in (own - each, out.to("cpu", torch.float64) - each))
+            if (off <= _TOLERANCE * change + least).all():
+                found.append(layer)
+        return found
+
+    def _begun_at(self, layer: int, vectors: Tensor, places: Tensor) -> Tensor | None:
+        """Last hidden states (places, n, D) of what is tried at a layer; None where no pass begins there."""
+        everywhere = torch.ones(vectors.shape[:3], dtype=torch.bool, device=vectors.device)
+        try:
+            seen = self._through_block(layer, vectors, everywhere)
+            if not self._writes_the_same(layer, seen.encodings[0][0]):
+                return None
+            return self.from_block(layer, self.unpacked(layer, seen.left[-1][0, places], places))
+        except KeyError:  # a later layer reads keys and values that one that was passed by would have kept (Gemma 4)
+            return None
+
+    def _noise(self, layer: int) -> Tensor:
+        """Random vectors (1, n, H, d) of the size of what the heads of a layer write."""
         z = self.encodings[layer].float()
         noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(layer)).to(z.device)
-        vectors = (noise * z.square().mean().sqrt()).to(self.encodings[layer])[None]
-        everywhere = torch.ones(vectors.shape[:3], dtype=torch.bool, device=vectors.device)
-        places = torch.tensor(sorted({0, len(self.token_ids) // 2, len(self.token_ids) - 1}))
-        packed = self.after_block(layer, vectors, everywhere)[0]
-        begun = self.from_block(layer, self.unpacked(layer, packed[places], places))
-        one = torch.zeros(len(places), *vectors.shape[1:3], dtype=torch.bool, device=vectors.device)
-        one[torch.arange(len(places)), places] = True
-        whole = self.whole({layer: (vectors.expand(len(places), -1, -1, -1), one)}, len(places))
-        own, whole, begun = (each.to("cpu", torch.float64) for each in (self.hidden, whole, begun))
-        change, off = ((each - whole).flatten(1).norm(dim=1) for each in (own, begun))
-        least = _ULPS * torch.finfo(self.hidden.dtype).eps * float(own.norm())
-        return bool((off <= _TOLERANCE * change + least).all())
+        return (noise * z.square().mean().sqrt()).to(self.encodings[layer])[None]
+
+    def _writes_the_same(self, layer: int, written: Tensor) -> bool:
+        """Whether the heads of a layer wrote (n, H, d) in a pass that began there what they write in a whole one."""
+        own = self.encodings[layer].to("cpu", torch.float64)
+        off = (written.to("cpu", torch.float64) - own).norm()
+        return bool(off <= max(_TOLERANCE, _ULPS * torch.finfo(self.hidden.dtype).eps) * own.norm())
 
     def after_block(self, layer: int, vectors: Tensor, where: Tensor) -> Tensor:
         """The stream (rows, n, D) that leaves the block of a layer with some encodings replaced; see `Changes`."""
+        return self._through_block(layer, vectors, where).left[-1]
+
+    def _through_block(self, layer: int, vectors: Tensor, where: Tensor) -> _Pass:
         before, rows = self.block_of(layer), len(vectors)
         entering = self._left[before - 1].expand(rows, -1, -1) if before else None
         seen = _Pass(self.window, self.causal, before, entering, {layer: (vectors, where)}, before + 1)
         self._run(rows, seen)
-        return seen.left[before]
+        return seen
 
     def unpacked(self, layer: int, changed: Tensor, places: Tensor) -> Tensor:
         """The stream (rows, n, D) that leaves a layer's block, in each row with one position's (rows, D) changed."""

@@ -8,7 +8,7 @@ models scale one of the two before that. Nothing is asked of a family, and nothi
 `Watcher` is shown has to pass the same checks as what comes through the first door.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,11 +39,13 @@ class Seeing(TorchFunctionMode):
     watcher : Watcher
     texts, tokens : int
         Of the batch that runs.
+    keys : collection of int
+        How many keys an attention may have: as many as there are tokens, or as an encoder's text has.
     """
 
-    def __init__(self, watcher: Watcher, texts: int, tokens: int):
+    def __init__(self, watcher: Watcher, texts: int, tokens: int, keys: Collection[int]):
         super().__init__()
-        self._watcher, self._texts, self._tokens = watcher, texts, tokens
+        self._watcher, self._texts, self._tokens, self._keys = watcher, texts, tokens, keys
         # By id, beside the tensor itself, so that the id stays its own. Forgotten after each layer's attention.
         self._marks: dict[int, tuple[Tensor, _Mark]] = {}
 
@@ -150,8 +152,8 @@ class Seeing(TorchFunctionMode):
 
     def _show(self, query: Tensor, key: Tensor, value: Tensor) -> None:
         query, key, value = self._laid(query), self._laid(key), self._laid(value)
-        tokens = {each.shape[2] for each in (query, key, value)}
-        if tokens != {self._tokens}:
+        keys = key.shape[2]
+        if query.shape[2] != self._tokens or value.shape[2] != keys or keys not in self._keys:
             raise UnsupportedModelError(
                 f"An attention of the model has {query.shape[2]} queries, {key.shape[2]} keys and {value.shape[2]} "
                 f"values for a text of {self._tokens} tokens, as where it is sparse by blocks, pools tokens or adds "

@@ -115,7 +115,8 @@ def snapshot(top: nn.Module) -> dict[_Place, Any]:
 
 def places_that_differ(before: dict[_Place, Any], after: dict[_Place, Any]) -> set[_Place]:
     """Where a pass through a model has left other settings than there were: notes it makes as it runs, no settings."""
-    return {place for place in before | after if not equal(before.get(place), after.get(place))}
+    # What is not there is another thing than None: a tensor that was None before has no place of its own.
+    return {place for place in before | after if not equal(before.get(place, before), after.get(place, after))}
 
 
 def _hooks(module: nn.Module) -> Iterator[tuple[Any, Any]]:
@@ -197,7 +198,7 @@ def _told(value: Any, without: Collection[Any] = (), depth: int = _DEEPEST) -> A
     if isinstance(value, CodeType):
         return [value.co_name, value.co_code.hex(), value.co_names, [_told(each) for each in value.co_consts]]
     name = getattr(value, "__qualname__", kind)
-    code = [_told(value.__code__)] if isinstance(value, FunctionType | MethodType) else []
+    code = [_told(value.__code__)] if hasattr(value, "__code__") else []  # a method of a partial has none
     inner = None if isinstance(value, nn.Module) else _inside(value)
     parts = [[str(key), _told(each, depth=depth - 1)] for key, each in inner or () if key not in without and depth]
     return [name, *code, parts]

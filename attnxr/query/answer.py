@@ -79,11 +79,24 @@ class Frame:
 
     def _variable(self, values: NDArray | xr.Variable, others: tuple[str, ...]) -> xr.Variable:
         of_heads = ("layer", "head", "position", *others)
-        variable = values if isinstance(values, xr.Variable) else xr.Variable(of_heads, values)
+        variable = values if isinstance(values, xr.Variable) else _of_array(of_heads, values)
         if len(self.dims) == 2:
             variable = variable.isel(head=0)
         variable.dims = (*self.dims, *others)
         return variable
+
+
+def _of_array(dims: tuple[str, ...], values: NDArray) -> xr.Variable:
+    """A variable of an array, whose strings stay those that were given.
+
+    Where pandas is 3 or newer, xarray makes a string of its own for every entry of an array that it is given. But names
+    of tokens recur: those of the neighbours of one line of text took three times what all else of them does.
+    """
+    if values.dtype != object:
+        return xr.Variable(dims, values)
+    variable = xr.Variable(dims, np.empty_like(values))
+    variable.values[...] = values
+    return variable
 
 
 def in_sequence(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from attnxr import schema
 from attnxr.checking import vocabulary_ids, whole_number
-from attnxr.errors import InputError
+from attnxr.errors import InputError, UnsupportedModelError
 from attnxr.probe.additions import Additions, Parts
 from attnxr.probe.language_head import LanguageHead
 from attnxr.probe.linear_head import LinearHead
@@ -48,6 +48,12 @@ class _Question:
     """Encodings whose texts are run through the model again, to see what adds up to their logits."""
 
     def __init__(self, seen: Snapshot, name: str, encodings: xr.Dataset, purpose: str):
+        if seen.window.stack is not None:
+            raise UnsupportedModelError(
+                f"{purpose} asked of the decoder of {seen.window.family}, whose blocks also add what they read of the "
+                "encoder's text, so that its logits are not the sum of the parts that are known. Expected a model "
+                "without an encoder; Model.replace and attnxr.effects say what the heads of a decoder do."
+            )
         self._seen, self._name = seen, name
         self.asked = Request.of(seen, name, encodings, Options("encoding", "value", "input", positional=True))
         self.attrs = {**encodings.attrs, "vocab_size": seen.vocabulary.size}
@@ -113,7 +119,8 @@ def parts_of_logits(
     m = targets.shape[1]
     layers, heads = question.layers, question.heads
     of_heads, of_feed_forward = np.empty((len(layers), len(heads), n, m)), np.empty((len(layers), n, m))
-    of_embedding, of_bias, rest, logit = (np.empty((n, m)) for _ in range(4))
+    of_embedding, of_bias, rest, logit = (np.zeros((n, m)) for _ in range(4))
+    is_whole = len(layers) == seen.window.layout.n_layers and len(heads) == seen.window.layout.n_heads
     done = 0
     for here in question:
         rows, head, parts, wanted = here.rows, here.head, here.parts, known[here.rows]
@@ -123,15 +130,15 @@ def parts_of_logits(
         )
         of_heads[:, :, rows] = every_head[np.ix_(layers, heads)]
         of_feed_forward[:, rows] = every_feed_forward[layers]
-        everything = every_head.sum(axis=(0, 1)) + every_feed_forward.sum(axis=0)
-        rest[rows] = everything - of_heads[:, :, rows].sum(axis=(0, 1)) - of_feed_forward[:, rows].sum(axis=0)
+        if not is_whole:
+            everything = every_head.sum(axis=(0, 1)) + every_feed_forward.sum(axis=0)
+            rest[rows] = everything - of_heads[:, :, rows].sum(axis=(0, 1)) - of_feed_forward[:, rows].sum(axis=0)
+        rest[rows] += _products(head.directions(parts.others, here.places), columns)
         of_embedding[rows] = _products(head.directions(parts.embedding, here.places), columns)
         of_bias[rows] = _products(head.directions(parts.bias, here.places, True), columns) + head.bias[wanted]
         logit[rows] = head.logits(here.places, wanted)
         done += len(rows)
         progress(done / n)
-    if len(layers) == seen.window.layout.n_layers and len(heads) == seen.window.layout.n_heads:
-        rest[:] = 0
     remainder = logit - of_heads.sum(axis=(0, 1)) - of_feed_forward.sum(axis=0) - of_embedding - of_bias - rest
     others = ("entry",) if ids is not None and "entry" in ids.dims else ()
     found = {

@@ -16,9 +16,9 @@ from attnxr.probe.interface import on_cpu
 from attnxr.probe.window import typed
 from attnxr.query.encoded import encoded
 from attnxr.query.question import Question
-from attnxr.query.request import Options, Request, vocabulary_layers
+from attnxr.query.request import Options, Request, Written, vocabulary_layers
 from attnxr.query.snapshot import Snapshot
-from attnxr.search.nearest import Nearest, told_to
+from attnxr.search.nearest import Nearest, Progress, told_to
 from attnxr.tokens import Tokens
 
 
@@ -141,34 +141,36 @@ class Batches:
 
     @on_cpu()
     def nearest(
-        self,
-        vectors: NDArray[np.float32],
-        token_ids: NDArray[np.int64],
-        types: NDArray[np.int64] | None,
-        places: slice = slice(None),
-    ) -> tuple[Nearest, NDArray[np.bool_]]:
-        """Neighbours and own ranks of what `run` returned, and which neighbours occur in their text.
+        self, written: Sequence[Written], progress: Progress | None = None
+    ) -> list[tuple[Nearest, NDArray[np.bool_]]]:
+        """Neighbours and own ranks of what `run` returned of some batches, and which neighbours occur in their text.
+
+        Batches are searched together: what is made of the vocabulary for a position serves all texts that have it. The
+        answers are the same to the bit as those of each batch alone.
 
         Parameters
         ----------
-        vectors : float32 array (layers, heads, t, n, d)
-        token_ids, types
-            As for `run`.
-        places : slice
-            Of which tokens of each text; of m of them, say.
+        written : sequence of Written
+            One for each batch.
+        progress : callable, optional
+            Told the fraction done now and then; what it raises ends the search.
 
         Returns
         -------
-        Nearest
-            Of the texts' tokens end to end, (layers, heads, t · m, …).
-        bool array (layers, heads, t · m, k)
+        list of tuple
+            Of each batch, a Nearest of (layers, heads, t, m, …), and a bool array (layers, heads, t, m, k).
         """
-        request = Request.of_batch(
-            self._seen, self._options, vectors, self._layers, self.heads, token_ids, types, places
-        )
+        request = Request.of_batches(self._seen, self._options, written, self._layers, self.heads)
         question = Question(self._seen, request)
-        found = question.nearest(self._k, told_to(None))
-        return found, question.in_sequence(found.ids)
+        found = question.nearest(self._k, told_to(progress))
+        arrays = *found.arrays, question.in_sequence(found.ids)
+        ends = np.cumsum([0, *(each.vectors.shape[2] * each.vectors.shape[3] for each in written)])
+        answers = []
+        for each, start, end in zip(written, ends, ends[1:], strict=False):
+            shape = each.vectors.shape[:4]
+            *near, in_sequence = (array[:, :, start:end].reshape(*shape, *array.shape[3:]) for array in arrays)
+            answers.append((Nearest(*near), in_sequence))
+        return answers
 
     @on_cpu()
     def encodings(self, token_ids: NDArray[np.int64], types: NDArray[np.int64] | None) -> xr.Dataset:
@@ -189,7 +191,7 @@ class Batches:
         token_ids = np.full((1, 2), self.names.size // 2)
         vectors = self.run(token_ids, None)
         if neighbors:
-            self.nearest(vectors, token_ids, None)
+            self.nearest([Written(vectors, token_ids, None, slice(None))])
 
     def check(self) -> None:
         """Fail where the model is no longer the one that was looked at.

@@ -10,10 +10,12 @@ import xarray as xr
 from attnxr import checking, schema
 from attnxr.errors import InputError
 from attnxr.inputs.tokenized import types_for
-from attnxr.options import Include
+from attnxr.options import Include, Stack
 from attnxr.probe import capture
+from attnxr.probe.stacks import DecoderWindow
 from attnxr.query.snapshot import Snapshot
-from attnxr.texts import attrs_of
+from attnxr.query.stack import Source, attrs_of_sources
+from attnxr.texts import PLACES, attrs_of
 from attnxr.tokens import Tokens
 
 
@@ -24,6 +26,8 @@ def encoded(
     tokens: Sequence[Tokens],
     include: tuple[Include, ...],
     causal: bool | None,
+    stack: Stack | None = None,
+    sources: Sequence[Source] = (),
 ) -> xr.Dataset:
     """Run texts through the model, one after the other, and lay them end to end along ``position``.
 
@@ -41,6 +45,10 @@ def encoded(
         See `Model.encode`.
     causal : bool or None
         Whether tokens may look only backwards; None is the model's own way.
+    stack : str or None
+        What of an encoder-decoder that is; None for other models.
+    sources : sequence of Source
+        What the encoder was given for each text of a decoder; none for other models.
 
     Returns
     -------
@@ -58,9 +66,12 @@ def encoded(
         checking.vocabulary_ids(one.ids, seen.vocabulary.size, name)
     types = [types_for(seen.window, one.types, seen.vocabulary.size) for one in tokens]
     several = len(tokens) > 1
+    windows = [seen.window] * len(tokens)
+    if isinstance(seen.window, DecoderWindow):
+        windows = [seen.window.reading(source.states) for source in sources]
     parts = []
-    for one, of_one in zip(tokens, types, strict=True):
-        part = capture.encode(seen.window, one.ids, include, causal, of_one)
+    for window, one, of_one in zip(windows, tokens, types, strict=True):
+        part = capture.encode(window, one.ids, include, causal, of_one)
         if several:
             del part["attention"]
         parts.append(part)
@@ -70,29 +81,40 @@ def encoded(
             "stay as they are during a call. Encode the text again."
         )
     data = {
-        each: (
+        _variable(each, seen): (
             _dims(each, seen),
             np.concatenate([part[each].numpy() for part in parts], axis=-2) if several else parts[0][each].numpy(),
         )
         for each in parts[0]
     }
-    coords = _coords(tokens, seen)
+    coords, layout = _coords(tokens, seen), seen.window.layout
     read_as = [text.replace("\0", "␀") for text in texts]  # NetCDF strings end at a NUL
     if several:
         coords["source"] = ("source_id", np.array(read_as, object))
+        if sources:
+            coords["encoder_source"] = ("source_id", np.array([source.text for source in sources], object))
+    if seen.window.stack == "cross":
+        coords |= _key_coords(sources[0], seen)
     if {"key_vector", "value_vector"} & set(include):
-        coords["kv_head"] = np.arange(seen.window.layout.n_kv_heads)
+        coords["kv_head"] = np.arange(layout.n_kv_heads)
     dataset = xr.Dataset(data, coords=coords)
     dataset.attrs = {
         "model": name,
         "fingerprint": seen.fingerprint,
-        **({} if several else {"text": read_as[0]}),
+        **({} if several else {"text": read_as[0], **_said(tokens[0])}),
         **attrs_of([one.ids for one in tokens], types),
-        "causal": int(seen.window.layout.causal if causal is None else causal),
-        "truncated": sum(one.cut for one in tokens),
+        **({} if stack is None else {"stack": stack}),
+        **attrs_of_sources(sources),
+        **({"heads_per_value": layout.n_heads // layout.n_kv_heads} if stack == "cross" else {}),
+        "causal": int(layout.causal if causal is None else causal),
+        "truncated": sum(one.cut for one in tokens) + sum(source.cut for source in sources),
         **{f"{package}_version": version(package) for package in ("attnxr", "torch", "transformers")},
     }
     return schema.describe(dataset, schema.ENCODINGS)
+
+
+def _said(tokens: Tokens) -> dict[str, Any]:
+    return {name: value.replace("\0", "␀") if isinstance(value, str) else value for name, value in tokens.said.items()}
 
 
 def _coords(tokens: Sequence[Tokens], seen: Snapshot) -> dict[str, Any]:
@@ -104,10 +126,7 @@ def _coords(tokens: Sequence[Tokens], seen: Snapshot) -> dict[str, Any]:
         "token": ("position", seen.tokens.token[ids]),
         "text": ("position", seen.tokens.text[ids]),
         "token_id": ("position", ids),
-        **{
-            name: ("position", np.array([i for one in tokens for i in getattr(one, name)]))
-            for name in ("char_start", "char_end", "word")
-        },
+        **{name: ("position", np.array([i for one in tokens for i in getattr(one, name)])) for name in PLACES},
         "is_special": ("position", seen.tokens.special[ids]),
     }
     if len(tokens) > 1:
@@ -117,8 +136,23 @@ def _coords(tokens: Sequence[Tokens], seen: Snapshot) -> dict[str, Any]:
     return coords
 
 
+def _key_coords(source: Source, seen: Snapshot) -> dict[str, Any]:
+    """The tokens of the encoder's text; of what is given as numbers, only how many."""
+    coords: dict[str, Any] = {"key_position": np.arange(source.states.shape[1])}
+    if source.ids:
+        coords["key_token_id"] = ("key_position", np.array(source.ids))
+        coords["key_token"] = ("key_position", source.names.token[source.ids])
+        coords["key_text"] = ("key_position", source.names.text[source.ids])
+    return coords
+
+
+def _variable(name: str, seen: Snapshot) -> str:
+    of_encoder = seen.window.stack == "cross" and name in ("key_vector", "value_vector")
+    return f"encoder_{name}" if of_encoder else name
+
+
 def _dims(name: str, seen: Snapshot) -> tuple[str, ...]:
-    dims, layout = schema.ENCODINGS[name].dims, seen.window.layout
+    dims, layout = schema.ENCODINGS[_variable(name, seen)].dims, seen.window.layout
     if name in ("query_vector", "key_vector") and layout.key_size != layout.head_size:
         return tuple("key_feature" if dim == "feature" else dim for dim in dims)
     return dims

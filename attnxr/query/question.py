@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from attnxr.errors import InputError, UnsupportedModelError
-from attnxr.options import Space
+from attnxr.options import HEAD_SPACES, Space
 from attnxr.probe.interface import on_cpu
 from attnxr.query.answer import Frame, in_sequence
 from attnxr.query.request import Options, Request
@@ -70,6 +70,7 @@ class Question:
     """
 
     def __init__(self, seen: Snapshot, request: Request):
+        _check_cross(seen, request.options)
         self._seen, self._window, self._vocabulary = seen, seen.window, seen.vocabulary
         self._request = request
         self.shape = request.vectors.shape[:3]
@@ -132,6 +133,17 @@ class Question:
             out[..., here, :] = path.turned_back(space, out[..., here, :], asked.at[here], len(ids))
         return out
 
+    def check_space(self) -> None:
+        """Fail where the model's first layer has not what of the vocabulary is asked about.
+
+        Raises
+        ------
+        UnsupportedModelError
+            As `Vocabulary.path`. Of other layers this is found out when they are asked, as it takes a pass each.
+        """
+        if self.options.space != "unembedding":  # which the request has looked for
+            self._vocabulary.path(self.options.space, 0)
+
     def check(self) -> None:
         """Fail where the model is no longer the one that was asked.
 
@@ -188,6 +200,22 @@ class Question:
     def in_sequence(self, ids: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Whether vocabulary ids (L, H, n, k) occur in the text of their position."""
         return in_sequence(ids, self._request.texts, self._request.text_of)
+
+
+def _check_cross(seen: Snapshot, options: Options) -> None:
+    """Fail where cross-attention is asked about the vocabulary in a space of its own, which it has none of."""
+    if seen.window.stack == "cross" and options.space in HEAD_SPACES:
+        raise InputError(
+            f"space={options.space!r} was asked of cross-attention. Its {options.space}s "
+            + (
+                "are made of the decoder's stream behind its attention to itself, "
+                if options.space == "query"
+                else "are made of the encoder's last hidden state, "
+            )
+            + "which a vocabulary entry has only in a text and not alone, so that there is no vocabulary to compare "
+            "with. Expected attnxr.encoder_neighbors, which compares with the tokens of the encoder's own text, or "
+            "of='contribution' with space='embedding' or 'unembedding'."
+        )
 
 
 def _on_cpu(blocks: Blocks) -> Blocks:

@@ -16,15 +16,20 @@ from attnxr.checking import aligned, choices, head_vectors
 from attnxr.errors import InputError
 from attnxr.options import TOGETHER, Together
 from attnxr.probe.language_head import LanguageHead, has_language_head
-from attnxr.probe.replace import Changes, ReplacedText
+from attnxr.probe.replace import TRIED, Changes, ReplacedText
+from attnxr.probe.window import Window
 from attnxr.query.request import Options, Request
 from attnxr.query.snapshot import Snapshot
+from attnxr.query.stack import windows_of
 from attnxr.search.nearest import Progress, within
 
 # Tokens of a batch, so that what a block works on stays in the cache. The 1,008 replacements of a sentence of 14 tokens
-# on all-MiniLM-L6-v2 took 4.8 s with 112, 4.1 s with 224, 3.4 s with 448, 3.3 s with 896 and 4.3 s with 2,352.
-_TOKENS = 512
+# on all-MiniLM-L6-v2 took 4.8 s with 112, 4.1 s with 224, 3.4 s with 448, 3.3 s with 896 and 4.3 s with 2,352;
+# on another machine 0.96 s with 392, 0.94 s with 512, 0.89 s with 896 and 0.93 s with 1,536.
+_TOKENS = 896
 _LOGITS = 1 << 20  # that are at hand at once
+# So many replacements in a layer run whole: to try whether their passes may begin there takes as long as seven of them.
+_FEW = 6
 AT_POSITION = ("hidden_change", "kl", "logit_change")
 """Measures at the position of what was replaced; the others are over the whole text."""
 
@@ -49,6 +54,7 @@ def answer(
     if has_language_head(seen.window, seen.vocabulary.size):
         head = LanguageHead(seen.window, seen.vocabulary.size)
     dims = request.frame.dims
+    windows = windows_of(seen, request.frame.attrs, len(request.texts))
     texts = [text for text in range(len(request.texts)) if (request.text_of == text).any()]
     shape = [1 if dim in together else size for dim, size in zip(dims, vectors.shape, strict=False)]
     if "position" in together:
@@ -59,7 +65,7 @@ def answer(
     for text in texts:
         here = np.flatnonzero(request.text_of == text)
         whole = np.ones((*vectors.shape[:2], len(here)), bool) if chosen is None else chosen[:, :, here]
-        jobs = _Jobs(_Text(seen, request, text, head), request, here, vectors[:, :, here], whole, together)
+        jobs = _Jobs(_Text(windows[text], request, text, head), request, here, vectors[:, :, here], whole, together)
         for cells, measured in jobs.run(within(progress, done / total, len(here) / total)):
             at = (cells[:, 0], cells[:, 1], np.full(len(cells), text) if "position" in together else here[cells[:, 2]])
             for each in names:
@@ -117,11 +123,11 @@ def _chosen(request: Request, together: xr.DataArray) -> NDArray[np.bool_]:
 class _Text:
     """One text, and how the output of passes over it is measured."""
 
-    def __init__(self, seen: Snapshot, request: Request, text: int, head: LanguageHead | None):
-        attrs, layout = request.frame.attrs, seen.window.layout
+    def __init__(self, window: Window, request: Request, text: int, head: LanguageHead | None):
+        attrs, layout = request.frame.attrs, window.layout
         causal = bool(attrs.get("causal", layout.causal))
         self.replaced = ReplacedText.of(
-            seen.window, request.texts[text], request.types[text], None if causal == layout.causal else causal
+            window, request.texts[text], request.types[text], None if causal == layout.causal else causal
         )
         self._causal, self._head = causal, head
         self._original = self.replaced.hidden.to("cpu", torch.float64)
@@ -278,19 +284,27 @@ class _Jobs:
         rows = max(1, _TOKENS // len(self.text.replaced.token_ids))
         if "layer" in self.together:
             layers = self._layers
-            begin = layers[0] if layers == sorted(layers) and self.text.replaced.can_begin_at(layers[0]) else None
+            begin = layers[0] if layers == sorted(layers) and self._able({layers[0]: cells}, rows) else None
             yield from self._whole(cells, changed, rows, begin)
             return
-        for i, layer in enumerate(self._layers):
-            of_layer = cells[cells[:, 0] == i]
+        of_layers = {layer: cells[cells[:, 0] == i] for i, layer in enumerate(self._layers)}
+        able = self._able(of_layers, rows)
+        for layer, of_layer in of_layers.items():
             if not len(of_layer):
                 continue
-            if not self.text.replaced.can_begin_at(layer):
+            if layer not in able:
                 yield from self._whole(of_layer, changed, rows, None)
             elif "position" in self.together:
                 yield from self._whole(of_layer, changed, rows, layer)
             else:
                 yield from self._packed(layer, of_layer, changed, rows)
+
+    def _able(self, cells: dict[int, NDArray[np.intp]], rows: int) -> set[int]:
+        """Layers of which the passes of their jobs may begin there, and are worth to be tried."""
+        asked = [layer for layer, of_layer in cells.items() if len(of_layer) > _FEW]
+        together = max(1, rows // TRIED)
+        groups = [asked[start : start + together] for start in range(0, len(asked), together)]
+        return {layer for group in groups for layer in self.text.replaced.can_begin_at(group)}
 
     def _whole(
         self, cells: NDArray[np.intp], changed: NDArray[np.bool_], rows: int, begin: int | None

@@ -70,6 +70,27 @@ class Options:
 
 
 @dataclass(frozen=True, eq=False)
+class Written:
+    """What heads wrote in texts of one length, t texts of n tokens, at m places of each.
+
+    Attributes
+    ----------
+    vectors : float32 array (L, H, t, m, d)
+        Their head encodings there.
+    token_ids : int64 array (t, n)
+    types : int64 array (t, n), optional
+        Token types, where the model is given any.
+    places : slice
+        Which of the n places they are.
+    """
+
+    vectors: NDArray[np.float32]
+    token_ids: NDArray[np.int64]
+    types: NDArray[np.int64] | None
+    places: slice
+
+
+@dataclass(frozen=True, eq=False)
 class Request:
     """Vectors of a Dataset, and what of the vocabulary each of them is to be compared with.
 
@@ -168,45 +189,37 @@ class Request:
         )
 
     @classmethod
-    def of_batch(
-        cls,
-        seen: Snapshot,
-        options: Options,
-        vectors: NDArray[np.float32],
-        layers: Sequence[int],
-        heads: Sequence[int],
-        token_ids: NDArray[np.int64],
-        types: NDArray[np.int64] | None,
-        places: slice,
+    def of_batches(
+        cls, seen: Snapshot, options: Options, written: Sequence[Written], layers: Sequence[int], heads: Sequence[int]
     ) -> "Request":
-        """The same of head encodings of texts of one length, as they come from a forward pass of this model.
+        """The same of head encodings as they come from forward passes of this model: the batches end to end.
 
         Parameters
         ----------
         seen : Snapshot
         options : Options
             With ``of="encoding"`` and a space of the heads.
-        vectors : float32 array (L, H, t, n, d)
+        written : sequence of Written
         layers, heads : sequence of int
             Which they are of; layers by their numbers in the layout.
-        token_ids : int64 array (t, n)
-        types : int64 array (t, n), optional
-        places : slice
-            Of which tokens of each text to ask.
         """
-        texts, n = token_ids.shape
-        at = np.arange(n)[places]
-        chosen = np.ascontiguousarray(vectors[:, :, :, places])
+        at = [np.tile(np.arange(each.token_ids.shape[1])[each.places], len(each.token_ids)) for each in written]
+        asked = np.repeat([each.vectors.shape[3] for each in written], [len(each.token_ids) for each in written])
+        vectors = [each.vectors.reshape(*each.vectors.shape[:2], -1, each.vectors.shape[-1]) for each in written]
         return cls(
             options,
-            chosen.reshape(*chosen.shape[:2], -1, chosen.shape[-1]),
+            np.concatenate(vectors, axis=2),
             layers=vocabulary_layers(seen, list(layers), options.vocab_layer),
             heads=_heads(seen, options.space, "head", np.asarray(heads)),
-            own=token_ids[:, places].ravel(),
-            text_of=np.repeat(np.arange(texts), len(at)),
-            at=np.tile(at, texts),
-            texts=token_ids.tolist(),
-            types=[[] for _ in range(texts)] if types is None else types.tolist(),
+            own=np.concatenate([each.token_ids[:, each.places].ravel() for each in written]),
+            text_of=np.repeat(np.arange(len(asked)), asked),
+            at=np.concatenate(at),
+            texts=[ids for each in written for ids in each.token_ids.tolist()],
+            types=[
+                types
+                for each in written
+                for types in ([[]] * len(each.token_ids) if each.types is None else each.types.tolist())
+            ],
             frame=Frame(("layer", "head", "position"), {}, {}),
         )
 
@@ -223,8 +236,9 @@ def _check_dataset(encodings: xr.Dataset, options: Options, name: str, seen: Sna
     heads = [dim for dim in schema.ENCODINGS[variable].dims if dim in ("head", "kv_head")]
     schema.validate(encodings, {}, required=(variable, "layer", *heads, *schema.TOKEN_COORDS))
     if encodings.attrs.get("fingerprint") != seen.fingerprint:
+        of_stack = f", stack {encodings.attrs['stack']!r}" if "stack" in encodings.attrs else ""
         raise InputError(
-            f"The encodings are those of the model {encodings.attrs.get('model')!r} (fingerprint "
+            f"The encodings are those of the model {encodings.attrs.get('model')!r}{of_stack} (fingerprint "
             f"{encodings.attrs.get('fingerprint')}); this is {name!r} ({seen.fingerprint}). Encode the text with this "
             "model, or load the other one."
         )
@@ -270,8 +284,26 @@ def _vectors(seen: Snapshot, encodings: xr.Dataset, options: Options) -> tuple[N
             f"{', '.join(map(str, layout.layers))}. Expected what Model.encode returns."
         )
     if options.of == "contribution":
-        vectors = contributions(seen.window, vectors, layers, encodings["head"].values)
+        gate = _gate(encodings) if layout.gated else None
+        vectors = contributions(seen.window, vectors, layers, encodings["head"].values, gate)
     return vectors if vectors.ndim == 4 else vectors[:, None], layers
+
+
+def _gate(encodings: xr.Dataset) -> NDArray[np.float32]:
+    """What the head encodings (L, H, n, d) are multiplied by before W_O reads them."""
+    if "gate" not in encodings:
+        raise InputError(
+            "of='contribution' was asked of a model that multiplies its head encodings by a gate or a norm before W_O "
+            "reads them, and the Dataset has no 'gate'. Expected what Model.encode returns, with its 'gate'."
+        )
+    gate = encodings["gate"].transpose("layer", "head", "position", "feature").values
+    unknown = ~np.isfinite(gate) & (encodings["head_encoding"].transpose(*schema.ENCODINGS["gate"].dims).values != 0)
+    if unknown.any():
+        raise InputError(
+            "'gate' has numbers that are infinite or NaN where the head encoding is not 0, so that what W_O reads is "
+            "not known. Expected what Model.encode returns."
+        )
+    return gate
 
 
 def _size(seen: Snapshot, options: Options) -> int | None:
@@ -280,7 +312,7 @@ def _size(seen: Snapshot, options: Options) -> int | None:
     if options.space == "embedding":
         return None
     if options.space == "unembedding":
-        return seen.vocabulary.output_weight().shape[1]
+        return seen.vocabulary.output_width()
     return layout.head_size if options.space == "value" else layout.key_size
 
 

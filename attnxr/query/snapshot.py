@@ -2,14 +2,20 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
+from attnxr.errors import AttnxrError, UnsupportedModelError
 from attnxr.loading.by_name import POOLER
+from attnxr.options import Stack
+from attnxr.probe.ahead import refuse_other_masks
 from attnxr.probe.interface import on_cpu
 from attnxr.probe.settings import equal
+from attnxr.probe.stacks import DecoderWindow, encoder_window
 from attnxr.probe.window import Window, sample
 from attnxr.tokens import VocabularyTokens
 from attnxr.vocabulary.encodings import Vocabulary
@@ -43,19 +49,50 @@ class Snapshot:
 
 
 @on_cpu()
-def take(hf_model: PreTrainedModel, tokenizer: Any, memory: int) -> Snapshot:
-    """Find out all about a model as it is now; see `attnxr.Model` for the arguments and errors."""
-    window = Window(hf_model, tokenizer)
+def take(
+    hf_model: PreTrainedModel,
+    tokenizer: Any,
+    memory: int,
+    layers: Sequence[int] | None = None,
+    stack: Stack | None = None,
+) -> Snapshot:
+    """Find out all about a model, or a stack of one, as it is now; see `attnxr.Model` for the arguments and errors."""
+    kinds: dict[Stack | None, Callable] = {
+        None: lambda: Window(hf_model, tokenizer, layers),
+        "encoder": lambda: encoder_window(hf_model, tokenizer),
+        "decoder": lambda: DecoderWindow(hf_model, tokenizer),
+    }
+    window = kinds[stack]()
     state = window.state()
     size = window.n_embeddings
     if tokenizer is not None:
         # Rows of the matrix beyond the last token are padding: no token has them.
         size = min(size, max(tokenizer.get_vocab().values()) + 1)
     tokens = VocabularyTokens(tokenizer, size)
-    return Snapshot(window, state, _fingerprint(window), tokens, Vocabulary(window, size, memory))
+    try:
+        refuse_other_masks(window)
+        vocabulary = Vocabulary(window, size, memory)
+    except (AttnxrError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a family that runs on one short text need not run on many, or on a long one
+        raise UnsupportedModelError(
+            f"{window.family} runs on two tokens, and not on other texts ({type(error).__name__}: {error}). attnxr "
+            "looks into models that run on any text, and on several texts of one length together."
+        ) from error
+    return Snapshot(window, state, _fingerprint(window, layers), tokens, vocabulary)
 
 
-def _fingerprint(window: Window) -> str:
+def cross(decoder: Snapshot) -> Snapshot:
+    """The same of a decoder's attention to the encoder's text, by a snapshot of the decoder.
+
+    What it writes is compared with nothing but what the decoder's vocabulary is in the stream.
+    """
+    assert isinstance(decoder.window, DecoderWindow)
+    window = decoder.window.cross()
+    return replace(decoder, window=window, fingerprint=_fingerprint(window, None))
+
+
+def _fingerprint(window: Window, layers: Sequence[int] | None) -> str:
     where_from = ("architectures", "dtype", "transformers_version")
     config = {
         key: value
@@ -64,7 +101,10 @@ def _fingerprint(window: Window) -> str:
     }
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     digest.update(window.settings.told().encode())
-    for key, tensor in window.model.state_dict().items():
+    digest.update((window.stack or "").encode())
+    if layers is not None:  # what comes first among them is what all are compared with, unless told otherwise
+        digest.update(f"layers {window.layout.layers}".encode())
+    for key, tensor in window.named_tensors():
         if not key.startswith(POOLER):
             digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode() + sample(tensor, 1024))
     return digest.hexdigest()[:16]

@@ -45,6 +45,16 @@ def answer(
     vocabulary_ids(tokens.tolist(), size, name)
     chosen = some_of("layers", layers, layout.layers, window.family)
     which = some_of("heads", heads, range(layout.n_heads), window.family)
+    if layout.gated:
+        raise UnsupportedModelError(
+            f"{window.family} multiplies what its heads write by a gate or a norm that depends on the text before W_O "
+            "reads it, so that no head does the same to the logits whatever the text. Ask attnxr.attribute of a text."
+        )
+    if window.stack is not None:
+        raise UnsupportedModelError(
+            f"A map of the vocabulary was asked of the decoder of {window.family}, whose blocks also add what "
+            "they read of the encoder's text. Expected a model without an encoder."
+        )
     length = min(_TOKENS, layout.max_tokens or _TOKENS)
     additions = Additions(window, random_text(window, size, length, seed=0).tolist(), (), None)
     head = LinearHead(LanguageHead(window, size, "A map of the vocabulary was"), additions.hidden, size)
@@ -136,7 +146,7 @@ def _group(seen: Snapshot) -> int:
 
 
 def _check_width(seen: Snapshot, additions: Additions) -> None:
-    width, expected = additions.hidden.shape[1], seen.vocabulary.output_weight().shape[1]
+    width, expected = additions.hidden.shape[1], seen.vocabulary.output_width()
     if width != expected:
         raise UnsupportedModelError(
             f"{seen.window.family} has a stream of {width} numbers and output embeddings of {expected}: the transform "

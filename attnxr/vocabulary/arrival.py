@@ -1,7 +1,8 @@
 """What arrives at a layer's attention when the embeddings of a token go straight there: the model's own numbers.
 
 The blocks before the layer are passed by, so that its attention is handed what it makes of the embeddings as they
-enter the model: for layer 0 that is what happens in any forward pass, for the others the layer's own reading of them.
+enter the model: for layer 0 that is what happens in any forward pass, for the others the layer's own reading of them;
+for the first layer too, where blocks without attention come before it.
 """
 
 from collections.abc import Sequence
@@ -70,8 +71,8 @@ class Arrival(Watcher):
         self._layout = window.layout
         self._entered = 0
         self._first_to_pass_by = 1 if through_first else 0
-        self._end_of_passed_by = window.layout.order[layer] if layer else 0
-        self._attentions_before = 1 if through_first and layer else 0
+        self._end_of_passed_by = window.layout.order[layer]
+        self._attentions_before = 1 if through_first and layer and not window.layout.order[0] else 0
         self._put_positional, self._norm, self._normed = positional, norm, normed
 
     def before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from attnxr import schema
 from attnxr.probe import capture
+from attnxr.probe.heads import read_by_output
 from attnxr.probe.interface import Watcher
 from attnxr.probe.window import Window
 from attnxr.vocabulary.arrival import read
@@ -34,16 +35,20 @@ def check(window: Window, vocabulary: Vocabulary) -> xr.Dataset:
     length = min(_LENGTH, window.layout.max_tokens or _LENGTH)
     token_ids = random_text(window, vocabulary.size, length, seed=1)
     written, output = _plain(window, token_ids)
-    found = capture.encode(window, token_ids.tolist(), (), None)["head_encoding"]
+    found = capture.encode(window, token_ids.tolist(), (), None)
+    gate = found["gate"].numpy() if "gate" in found else None
+    given = torch.from_numpy(read_by_output(found["head_encoding"].numpy(), gate))
     rebuilt = []
-    for projection, encoding in zip(window.layout.projections, found, strict=True):
-        heads = encoding.transpose(0, 1).flatten(1)
+    for projection, of_heads in zip(window.layout.projections, given, strict=True):
+        heads = of_heads.transpose(0, 1).flatten(1)
         with torch.no_grad():
             rebuilt.append(projection(heads.to(window.model.device, window.model.dtype)[None])[0])
     watched = window.run(token_ids[None], Watcher())
     verification = vocabulary.verification
-    text = read(window, 0, token_ids)
-    identity = {space: vocabulary.path(space, 0).error(space, text) for space in verification.paths}
+    text = read(vocabulary.window, 0, token_ids)
+    # What cross-attention makes of the encoder's text is compared with nothing else of the vocabulary.
+    spaces = [space for space in verification.paths if window.stack != "cross" or space == "embedding"]
+    identity = {space: vocabulary.path(space, 0).error(space, text) for space in spaces}
     result = xr.Dataset(
         {
             "reconstruction": ("layer", [_error(*pair) for pair in zip(rebuilt, written, strict=True)]),
@@ -63,7 +68,7 @@ def check(window: Window, vocabulary: Vocabulary) -> xr.Dataset:
 def _plain(window: Window, token_ids: Tensor) -> tuple[list[Tensor], Tensor]:
     """What each layer's attention block puts out, and the model's output, without attnxr."""
     model = window.view()
-    if model.dtype.itemsize < 4:  # what other kernels round otherwise adds up to more than any tolerance
+    if window.is_coarse:  # what other kernels round otherwise adds up to more than any tolerance
         model.set_attn_implementation("eager")
     written: list[Tensor] = []
 
@@ -73,10 +78,7 @@ def _plain(window: Window, token_ids: Tensor) -> tuple[list[Tensor], Tensor]:
     names = {id(module): name for name, module in window.model.named_modules()}
     for name in {names[id(projection)] for projection in window.layout.projections}:
         model.get_submodule(name).register_forward_hook(keep)
-    with torch.no_grad():
-        ids = token_ids[None].to(model.device)
-        output = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
-    return written, output[0][0]
+    return written, window.run_alone(token_ids[None], model)[0]
 
 
 def _error(found: Tensor, true: Tensor) -> float:

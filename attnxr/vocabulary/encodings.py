@@ -9,7 +9,6 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import cast
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from attnxr.errors import UnsupportedModelError
 from attnxr.probe.finite import remedy
+from attnxr.probe.linear import shape
 from attnxr.probe.window import Window
 from attnxr.search.blocks import Block
 from attnxr.search.tables import Tables
@@ -126,6 +126,12 @@ class Vocabulary:
                     f"{self.window.family} does not run on a text of {self._length} tokens, which its configuration "
                     f"allows ({error}): its table of positions is of a kind that was not found."
                 ) from error
+            except KeyError as error:
+                raise UnsupportedModelError(
+                    f"Layer {self.window.layout.layers[layer]} of {self.window.family} reads keys and values that "
+                    f"another layer has kept for it ({error}), so that there is nothing that it makes of embeddings "
+                    "alone. Expected a layer that computes its own: choose another vocab_layer, or other layers."
+                ) from error
             self._looked_at = layer, text, paths.candidates(self.window, layer, self.size, self.tables)
         return self._looked_at[1:]
 
@@ -203,34 +209,33 @@ class Vocabulary:
         return self.window.layout.positions is not None or (path is not None and path.name == "shared")
 
     def unembedding(self) -> Block:
-        """The output embeddings of the whole vocabulary, a block of one head and position; see `output_weight`."""
-        weight = self.output_weight()
+        """The output embeddings of the whole vocabulary, a block of one head and position, as the head applies them."""
+        self.output_width()
 
         def made() -> NDArray[np.float32]:
+            weight = self.window.output_matrix()[: self.size].float()
             self.window.refuse_rows(weight, "output embeddings")
-            return weight.to("cpu", torch.float32)[None].numpy()
+            return weight[None].numpy()
 
         rows = self.tables.get(("unembedding",), made)
         return Block.plain(rows, self.tables, ("unembedding",))
 
-    def output_weight(self) -> Tensor:
-        """The output embeddings of the whole vocabulary, (V, D) as the model holds them.
+    def output_width(self) -> int:
+        """How many numbers an output embedding has.
 
         Raises
         ------
         UnsupportedModelError
-            If the model has none.
+            If the model has none, or fewer than the vocabulary has entries.
         """
-        module = self.window.unembedding
-        weight = None if module is None else cast(Tensor, module.weight).detach()
-        if weight is None or len(weight) < self.size:
-            rows = "no output embeddings" if weight is None else f"{len(weight)} output embeddings"
+        found = shape(self.window.unembedding)
+        if found is None or found[0] < self.size:
             raise UnsupportedModelError(
-                f"space='unembedding' was asked of {self.window.family}, which has {rows} for {self.size} vocabulary "
-                "entries. Load the model with its language-modelling head, as attnxr.load_model does where a "
-                "checkpoint has one, or ask for space='embedding'."
+                f"space='unembedding' was asked of {self.window.family}, which has {found[0] if found else 'no'} "
+                f"output embeddings for {self.size} vocabulary entries. Load the model with its language-modelling "
+                "head, as attnxr.load_model does where a checkpoint has one, or ask for space='embedding'."
             )
-        return weight[: self.size]
+        return found[1]
 
     def _refusal(self, space: Arriving, layer: int) -> str:
         _, error = self._serving(space, layer)

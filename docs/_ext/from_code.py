@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from attnxr import cli, schema
-from attnxr.loading.tested import Family, read_families
+from attnxr.loading.tested import Family, Tried, read_families, read_tried
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NOTEBOOKS = Path(__file__).parents[1] / "tutorials" / "notebooks"
@@ -50,6 +50,14 @@ class FamiliesTable(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         rows = (one._replace(model_type=f"`{one.model_type}`") for one in read_families())
         return self.parse_text_to_nodes(table((name.replace("_", " ") for name in Family._fields), rows))
+
+
+class OthersTable(SphinxDirective):
+    """What `attnxr families --others` prints."""
+
+    def run(self) -> list[nodes.Node]:
+        rows = (one._replace(model_type=f"`{one.model_type}`", reason=f"`{one.reason}`") for one in read_tried())
+        return self.parse_text_to_nodes(table(Tried._fields, rows))
 
 
 class PublicNames(SphinxDirective):
@@ -94,6 +102,7 @@ def copy_notebooks(app: Sphinx) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("schema-tables", SchemaTables)
     app.add_directive("families-table", FamiliesTable)
+    app.add_directive("others-table", OthersTable)
     app.add_directive("public-names", PublicNames)
     app.add_directive("command-help", CommandHelp)
     app.connect("builder-inited", copy_notebooks)

@@ -237,3 +237,11 @@ WRONG: list[tuple[Callable[..., Any], str]] = [
 def test_what_cannot_be_is_refused(a: Any, b: Any, use: Any, named: str) -> None:
     with pytest.raises(InputError, match=named):
         use(a[0], b[0], a[1])
+
+
+def test_words_and_numbers_of_options_are_told_apart(minilm: Case) -> None:
+    encodings = minilm.enc.isel(layer=[1], position=[0, 1])
+    a, b = (minilm.model.neighbors(encodings, k=3, vocab_layer=layer) for layer in ("same", 1))
+    found = attnxr.comparison(a, b)
+    assert (found.attrs["vocab_layer_a"], found.attrs["vocab_layer_b"]) == ("same", 1)
+    assert (found.own_rank_difference == 0).all()

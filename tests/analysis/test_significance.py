@@ -11,6 +11,7 @@ import scipy.stats
 import xarray as xr
 
 import attnxr
+from attnxr.analysis import nulls
 from attnxr.errors import InputError
 from tests.support import models, oracles
 from tests.support.cases import Case
@@ -452,3 +453,19 @@ def test_refuses_what_has_no_meaning(tiny: Case, options: Any, message: str) -> 
         attnxr.significance(tiny.model, tiny.enc, **options)
     with pytest.raises(InputError, match="expected the xarray Dataset"):
         attnxr.significance(tiny.model, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.9, 1.0])
+def test_vectors_nearer_than_all_draws_are_found_without_looking_at_all_of_them(
+    roberta: Case, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attnxr.analysis.nulls._BYTES", 40_000)  # some positions at a time
+    options = {"metric": "cosine", "of": "encoding", "space": "value", "vocab_layer": "input", "positional": True}
+    asked = nulls.Asked(roberta.model, roberta.enc[["head_encoding"]], "head_encoding", 1, options)
+    nearest = np.full(asked.vectors().shape[:3], np.inf)
+    for here, found, _, _ in nulls.rotation(asked, 19, 4, lambda fraction: None):
+        nearest[:, :, here] = found[:, 0].min(axis=0)
+    rng = np.random.default_rng(0)
+    observed = np.where(rng.random(nearest.shape) < share, nearest - 1e-4, nearest)
+    passed = nulls.nearer_than_all(asked, observed, 19, 4)
+    np.testing.assert_array_equal(passed, observed < nearest)

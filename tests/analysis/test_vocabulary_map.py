@@ -15,7 +15,7 @@ from attnxr.errors import InputError, UnsupportedModelError
 from tests.support import attributed
 from tests.support.attributed import causal
 from tests.support.cases import Case
-from tests.support.families import SIZES
+from tests.support.family_options import SIZES
 from tests.support.oracles import Array
 
 V, H = 67, 4

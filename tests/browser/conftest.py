@@ -15,16 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xarray as xr
 from playwright.sync_api import Browser, expect, sync_playwright
 
 import attnxr
+from attnxr.corpus.measures import DEFAULT
 from tests.browser.answering import wait_for
 from tests.browser.visitor import FLAGS, Visitor
-from tests.support import models
+from tests.support import corpus, models
 
 ROOT = Path(__file__).parents[2]
 PANEL = [str(Path(sys.executable).with_name("panel")), "serve", "app"]
 MISSING = "no-such-model"
+HOSTILE = "<img src=x onerror=alert(1)>"
+SENTENCES = [
+    "Time flies like an arrow.",
+    "Fruit flies like a banana.",
+    "The dog flies like a dog.",
+    "flies flies flies",
+]
 PATIENCE = 60_000  # milliseconds; for all that is waited for, so that a busy machine is no failure
 expect.set_options(timeout=PATIENCE)
 
@@ -51,6 +60,20 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A model of another shape than minilm, with a byte-level vocabulary; its weights are random."""
     folder = tmp_path_factory.mktemp("tiny-roberta")
     return str(models.save(folder, models.tiny_roberta(), models.byte_level_tokenizer()))
+
+
+@pytest.fixture(scope="session")
+def decoder_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A decoder with its head for language, whose tokenizer has a token that begins a text and a template of chats."""
+    folder = tmp_path_factory.mktemp("tiny-gpt2")
+    return str(models.save(folder, models.tiny_gpt2(), models.decoder_tokenizer()))
+
+
+@pytest.fixture(scope="session")
+def decoder_server(decoder_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the app, started with the decoder first."""
+    with _serve(tmp_path_factory.mktemp("server"), PANEL, ROOT, "--args", decoder_folder, "minilm") as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +105,22 @@ def command_server(tiny_folder: str, tmp_path_factory: pytest.TempPathFactory) -
 def server(tiny_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of the app, started with models of the server's own choice: the first one answers quickly."""
     with _serve(tmp_path_factory.mktemp("server"), PANEL, ROOT, "--args", tiny_folder, "minilm", MISSING) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def heads_server(tiny_folder: str, tiny_model: attnxr.Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the app with a corpus, of which each third word of the vocabulary is a script."""
+    ids = [tiny_model.encode(text).token_id.values.tolist() for text in SENTENCES]
+    tree = corpus.tree(tiny_model, ids, DEFAULT)
+    tokens = tree["tokens"].to_dataset()
+    for name in ("vocab_token", "vocab_text"):
+        tokens[name][::3] = HOSTILE
+    folder = tmp_path_factory.mktemp("server")
+    xr.DataTree.from_dict({"tokens": tokens, "atlas": tree["atlas"].to_dataset()}).to_zarr(
+        folder / "it.zarr", consolidated=False
+    )
+    with _serve(folder, PANEL, ROOT, "--args", tiny_folder, "--corpus", str(folder / "it.zarr")) as address:
         yield address
 
 
@@ -166,3 +205,9 @@ def _is_ours(address: str) -> bool:
 @pytest.fixture
 def visitor(arrive: Callable[[str], Visitor], server: str) -> Visitor:
     return arrive(server)
+
+
+def pytest_exception_interact(node: pytest.Item, call: pytest.CallInfo[Any]) -> None:
+    """End the run where a test waited for ever: what interrupts it leaves Playwright so that the next one would too."""
+    if call.excinfo is not None and "from pytest-timeout" in str(call.excinfo.value):
+        node.session.shouldfail = f"{node.nodeid} waited for the browser for ever"

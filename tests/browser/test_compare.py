@@ -13,7 +13,7 @@ from tests.browser.visitor import Visitor
 
 OTHER = "Time flies like a banana."
 _LISTS = """(tables) => tables.map((table) => Array.from(table.tBodies[0].rows, (row) => [
-    row.cells[1].textContent, row.cells[3].textContent, row.className,
+    row.cells[1].title, row.cells[3].textContent, row.className,
 ]))"""
 _VALUES = """() => {
     const source = Object.values(Bokeh.documents).flatMap((doc) => Array.from(doc.all_models))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from playwright.sync_api import expect
 import attnxr
 from attnxr.tokens import label
 from tests.browser.lab import lab, run_all
-from tests.browser.visitor import VOCABULARY, Visitor
+from tests.browser.visitor import VOCABULARY, Visitor, legibly
 
 EXPLORE = Path(__file__).parents[2] / "examples" / "explore.ipynb"
 TEXT = "Time flies like an arrow. Fruit flies like a banana."
@@ -68,7 +69,9 @@ class Cell(Visitor):
         here, table = near.isel(layer=layer, position=position), self.table(VOCABULARY)
         nearest = zip(here.neighbor.values[:, 0], here.neighbor_text.values[:, 0], strict=True)
         expect(table.locator(".own-rank .token")).to_have_text([f"{rank:,}" for rank in here.own_rank.values])
-        expect(table.locator("tbody tr").first.locator(".token")).to_have_text([label(*pair) for pair in nearest])
+        expect(table.locator("tbody tr").first.locator(".token")).to_have_text(
+            [re.compile(f"^{legibly(label(*pair)).pattern}$") for pair in nearest]
+        )
         expect(self.strip.locator("[aria-pressed=true]")).to_have_attribute("data-index", str(position))
 
 

@@ -179,7 +179,7 @@ def test_nothing_stale_is_on_screen_while_work_goes_on_and_nothing_moves(visitor
     before = visitor.table(SEQUENCE).bounding_box()
     with visitor.refresh():
         visitor.select("Distance", "Euclidean")
-        assert visitor.page.evaluate("window.forgotten") == ""
+        assert visitor.forgotten() == ""
         assert visitor.table(SEQUENCE).bounding_box() == before
     assert visitor.table(SEQUENCE).bounding_box() == before
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from playwright.sync_api import expect
 
 import attnxr
+from attnxr.plots import MEASURES
 from attnxr.plots.over_layers import QUANTITIES
 from attnxr.tokens import label
 from tests.browser.test_maps import START, chosen, wait_for
-from tests.browser.visitor import _FIGURE, Visitor
+from tests.browser.visitor import _FIGURE, Visitor, legibly
 
 LAYERS, MAP = "Layer, from", "x"
 
@@ -52,6 +54,42 @@ def test_signal_or_noise(visitor: Visitor, tiny_model: attnxr.Model) -> None:
         np.testing.assert_allclose([float(cell) for cell in cells[1:5]], expected, atol=6e-4)
     rows.nth(2).locator("td").nth(1).click()
     wait_for(visitor, 0, 2, 1)
+
+
+def test_signal_and_effect_stand_beside_the_table_and_lead_to_what_explains_them(
+    arrive: Callable[[str], Visitor], server: str, tiny_model: attnxr.Model
+) -> None:
+    encodings = tiny_model.encode(START)
+    found = attnxr.significance(tiny_model, encodings.sel(layer=[1])).isel(layer=0, head=2, position=1)
+    effect = attnxr.effects(
+        tiny_model,
+        encodings.isel(layer=[1], head=[2], position=[1]),
+        by="neighbor",
+        mean=encodings.head_encoding.isel(layer=[1], head=[2]).mean("position"),
+    )
+    word = label(effect.replacement_token.item(), effect.replacement_text.item())
+    for query in ("", "&theme=dark&controls=off&embed=1"):
+        visitor = arrive(f"{server}?layer=1&head=2{query}")
+        page = visitor.page
+        page.set_viewport_size({"width": 1280, "height": 800})
+        signal, done = (page.locator(".finding").nth(i) for i in range(2))
+        height = signal.bounding_box()["height"], done.bounding_box()["height"]
+        expect(signal).to_contain_text(f"(p {MEASURES['q_value'].write(float(found.nearest_p))})")
+        expect(done).to_contain_text(legibly(f"“{word}” in its place recovers"))
+        assert (signal.bounding_box()["height"], done.bounding_box()["height"]) == height
+        assert done.bounding_box()["y"] < 800 - height[1]
+        for name in ("What it does", "Signal or noise"):
+            page.evaluate("scrollTo(0, 0)")
+            page.get_by_role("button", name=name).click()
+            page.get_by_role("tabpanel", name=name).wait_for()
+            tab = page.get_by_role("tab", name=name)
+            expect(tab).to_be_focused()
+            expect(tab).to_be_in_viewport()
+    visitor.press_cell(1, 0)
+    expect(signal).to_contain_text("head 0:")
+    page.set_viewport_size({"width": 390, "height": 800})
+    expect(done).to_contain_text("recovers")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_what_it_does(visitor: Visitor, tiny_model: attnxr.Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from attnxr.tokens import label
+from attnxr.tokens import label, pieces
 
 # Chromium without what asks its maker for news.
 FLAGS = [
@@ -51,9 +52,9 @@ _SOURCES = f"""(axis) => ({_FIGURE})(axis).model.renderers.map(
 )"""
 HEADS, POSITIONS, ATTENTION = "Head", "Position", "Key"
 """What the axes below the figures begin with."""
-# Resolves, once the table has started to wait, with "" as soon as no token, no cell and no check has any text; or with
-# the text there is when the wait is over and there was no such moment. It looks first when all that came in one patch
-# is drawn, and not only when the next frame is: an answer may be there by then.
+# Leaves as `forgotten`, once the table has started to wait, "" as soon as no token, no cell and no check has any text;
+# or the text there is when the wait is over and there was no such moment. It looks first when all that came in one
+# patch is drawn, and not only when the next frame is: an answer may be there by then.
 _WATCH = """(table) => {
     const deep = (root, selector) => [
         ...root.querySelectorAll(selector),
@@ -61,19 +62,23 @@ _WATCH = """(table) => {
             .filter(Boolean)
             .flatMap((shadow) => deep(shadow, selector)),
     ]
-    window.forgotten = new Promise((resolve) => {
-        const look = () => {
-            const text = deep(document, ".chip, td, .fidelity").map((node) => node.textContent).join("")
-            if (text && table.classList.contains("waiting")) requestAnimationFrame(look)
-            else resolve(text)
-        }
-        new MutationObserver(() => {
-            if (table.classList.contains("waiting")) look()
-        }).observe(table, {attributes: true})
-    })
+    window.forgotten = null
+    const look = () => {
+        const text = deep(document, ".chip, td, .fidelity").map((node) => node.textContent).join("")
+        if (text && table.classList.contains("waiting")) requestAnimationFrame(look)
+        else window.forgotten = text
+    }
+    new MutationObserver(() => {
+        if (table.classList.contains("waiting")) look()
+    }).observe(table, {attributes: true})
 }"""
+# What no font here has stands there as its code point, and as itself beside.
+_CHIPS = """(chips) => chips.map((chip) => {
+    const part = chip.querySelector("small")?.textContent ?? ""
+    return chip.dataset.token === undefined ? chip.textContent : chip.dataset.token + part
+})"""
 _CELLS = """(rows) => rows.map((row) => Array.from(row.querySelectorAll("td"), (cell) => ({
-    token: cell.querySelector(".token")?.firstChild?.textContent ?? null,
+    token: cell.querySelector(".token")?.dataset.token ?? cell.querySelector(".token")?.firstChild?.textContent ?? null,
     note: cell.querySelector("sub")?.textContent ?? "",
     distance: cell.querySelector(".number")?.textContent ?? null,
     marks: cell.className,
@@ -101,8 +106,14 @@ class Visitor:
         """Do what makes the page forget its answer, and wait until it has forgotten it and shows the next one."""
         self.table(VOCABULARY).evaluate(_WATCH)
         yield
-        self.page.evaluate("window.forgotten")
+        self.forgotten()
         self.wait()
+
+    def forgotten(self) -> str:
+        """What the page still showed of its answer when it had forgotten it; see `refresh`."""
+        self.page.wait_for_function("window.forgotten !== null")  # to evaluate a promise knows no end of patience
+        text: str = self.page.evaluate("window.forgotten")
+        return text
 
     def run(self, text: str) -> None:
         with self.refresh():
@@ -153,7 +164,7 @@ class Visitor:
         return row
 
     def tokens(self) -> list[str]:
-        return self.strip.get_by_role("button").all_text_contents()
+        return self.strip.get_by_role("button").evaluate_all(_CHIPS)
 
     def chosen_token(self) -> int:
         return int(self.strip.locator("[aria-pressed=true]").get_attribute("data-index"))
@@ -191,7 +202,7 @@ class Visitor:
 
     def sees(self, near: xr.Dataset, sequence: xr.Dataset, layer: int, head: int, position: int) -> None:
         """Assert that every view shows these Datasets, at this selection."""
-        assert self.tokens() == [label(*pair) for pair in zip(near.token.values, near.text.values, strict=True)]
+        assert self.tokens() == on_chips(near)
         assert (self.chosen_layer(), self.chosen_head(), self.chosen_token()) == (layer, head, position)
         assert self.chosen_head(SEQUENCE) == head
         assert self.outline() == (layer, head)
@@ -221,6 +232,21 @@ class Visitor:
                 assert close(cell["distance"], nearest[rank])
                 assert close(cell["distance"], distances[head, int(cell["note"])])
                 assert int(cell["note"]) != position
+
+
+def legibly(text: str) -> re.Pattern[str]:
+    """Find a text in which any character that a font may lack stands as itself or as its code point."""
+    return re.compile(
+        "".join(f"(?:{char}| ?U\\+{ord(char):04X})" if ord(char) > 0x24F else re.escape(char) for char in text)
+    )
+
+
+def on_chips(dataset: xr.Dataset) -> list[str]:
+    """What stands on the chips of a text: a character of several tokens once, and which of them each is."""
+    return [
+        piece.character * (piece.number == 1) + f"{piece.number}/{piece.count}" if piece.count > 1 else piece.name
+        for piece in pieces(dataset.token.values, dataset.text.values)
+    ]
 
 
 def close(written: str, number: float) -> bool:

@@ -1,16 +1,19 @@
 """A process whose children build corpora, and are killed, or run out of disk; it tells in JSON what became of them.
 
-Children are forks, so that torch is imported once. It is run as a module, with the folder to work in.
+Children are forks, so that torch is imported once. It is run as a module, with the folder to work in; and with the word
+``disk`` behind it where it may mount a file system in that folder, on which there is too little room.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -23,6 +26,7 @@ from typing import Any
 import attnxr
 from attnxr.corpus.measures import MEASURES
 from attnxr.corpus.opened import info, verify
+from attnxr.corpus.plan import PLAN
 from tests.support import measures, models
 
 KILLS = 24
@@ -121,6 +125,30 @@ def full(folder: Path, given: list[str], model: attnxr.Model) -> dict[str, Any]:
     return {"done": done, "same": tree(store) == tree(reference)}
 
 
+def disk(folder: Path, given: list[str], model: attnxr.Model) -> dict[str, Any]:
+    """Builds on a disk of memory that is full, then a little larger, and so on until all of it has room."""
+    reference, mounted = folder / "reference.zarr", folder / "mounted"
+    assert ended(child(lambda: build(given, reference, model)))[0]
+    whole = sum(-(-path.stat().st_size // 4096) * 4096 for path in reference.rglob("*") if path.is_file())
+    mounted.mkdir()
+    store, said = mounted / "c.zarr", []
+    for i, share in enumerate((0.1, 0.5, 0.9, 4)):
+        options = f"{'remount,' if i else ''}size={int(share * whole)}"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(mounted)], check=True)
+
+        def filling() -> None:
+            try:
+                build(given, store, model)
+            except OSError as error:
+                os._exit(3 if error.errno == errno.ENOSPC else 4)
+
+        pid = child(filling)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        begun = (store / PLAN).exists()
+        said.append([code, info(store)["units_done"] if begun else None, verify(store)["passed"] if begun else None])
+    return {"said": said, "same": tree(store) == tree(reference), "units": info(reference)["units"]}
+
+
 def sizes(folder: Path, model: attnxr.Model) -> list[int]:
     """Largest size of a build of some texts, and of ten times as many."""
     keep = ("neighbor_id", "distance", "head_encoding")
@@ -148,11 +176,14 @@ def main() -> None:
     model = attnxr.Model(models.tiny_bert(), models.wordpiece_tokenizer())
     attnxr.build_corpus(texts(2), folder / "first.zarr", model, **OPTIONS)  # so that all is compiled and imported
     given = texts(120)
-    told = {
-        "killed": killed(folder, given, model),
-        "full": full(folder, given, model),
-        "sizes": sizes(folder, model),
-    }
+    if sys.argv[2:] == ["disk"]:
+        told = disk(folder, given, model)
+    else:
+        told = {
+            "killed": killed(folder, given, model),
+            "full": full(folder, given, model),
+            "sizes": sizes(folder, model),
+        }
     print(json.dumps(told))
 
 

@@ -102,10 +102,13 @@ def test_it_comes_back_from_a_file_as_it_was(made: Made, tmp_path: Path, round_t
     xr.testing.assert_identical(round_trip(one, tmp_path / "one"), one)
 
 
-def test_a_store_gives_the_same(made: Made, tmp_path: Path) -> None:
+def test_a_store_gives_the_same(made: Made, bert: Any, tmp_path: Path) -> None:
     made.tree.to_zarr(tmp_path / "it.zarr", consolidated=False)
-    xr.testing.assert_identical(attnxr.atlas(tmp_path / "it.zarr"), made.atlas)
-    xr.testing.assert_identical(attnxr.atlas(str(tmp_path / "it.zarr")), made.atlas)
+    with xr.open_datatree(tmp_path / "it.zarr", engine="zarr", consolidated=False) as again:
+        xr.testing.assert_identical(attnxr.atlas(again), made.atlas)
+    opened = attnxr.build_corpus(SENTENCES, tmp_path / "built.zarr", bert.model, measures=["roles", "examples"])
+    for where in (tmp_path / "built.zarr", str(tmp_path / "built.zarr"), f"file://{tmp_path / 'built.zarr'}"):
+        xr.testing.assert_identical(attnxr.atlas(where), attnxr.atlas(opened))
 
 
 def test_what_was_not_measured_is_not_there(encoder: Made) -> None:

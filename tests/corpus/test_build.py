@@ -21,6 +21,7 @@ from attnxr.corpus.opened import info, verify
 from attnxr.corpus.plan import LOCK, Plan
 from attnxr.corpus.storage import at
 from attnxr.errors import InputError
+from attnxr.query.batches import Batches
 from tests.corpus.nursery import texts, tree
 from tests.support import measures, models
 
@@ -149,8 +150,9 @@ def test_units_in_any_order_give_the_same_bytes(tmp_path: Path, bert: attnxr.Mod
     given = texts(20)
     build(given, tmp_path / "a.zarr", bert)
 
-    def stop(fraction: float) -> None:
-        raise KeyboardInterrupt
+    def stop(_fraction: float) -> None:
+        if len(unit.waiting(str(tmp_path / "b.zarr"))) < len(Plan.read(str(tmp_path / "b.zarr")).units):
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         build(given, tmp_path / "b.zarr", bert, progress=stop)
@@ -173,6 +175,53 @@ def test_units_in_any_order_give_the_same_bytes(tmp_path: Path, bert: attnxr.Mod
     for name in ("tokens", "results", "atlas"):
         found = xr.open_datatree(store, engine="zarr")[name].to_dataset().load()
         xr.testing.assert_identical(found, finished[name].to_dataset().load())
+
+
+def test_progress_is_told_of_texts_and_then_within_units(tmp_path: Path, bert: attnxr.Model) -> None:
+    given, store = texts(20), tmp_path / "c.zarr"
+    read: list[int] = []
+    told: list[tuple[float, int]] = []
+
+    def note(fraction: float) -> None:
+        assert len(read) == len(given)  # nothing runs before all of them are read
+        told.append((fraction, len(unit.waiting(str(store)))))
+
+    build(given, store, bert, batch_bytes=1, progress=note, reading=read.append)
+    assert read == list(range(1, len(given) + 1))
+    plan = Plan.read(str(store))
+    assert told[0] == (0, len(plan.units))
+    assert told[-1] == (1, 0)
+    assert [fraction for fraction, _ in told] == sorted({fraction for fraction, _ in told})
+    # What a unit tells lies between what was stored before it and after; a token of the sample counts for 40 more.
+    lengths = attnxr.open_corpus(store)["tokens"].row_size.values
+    work = [0] * len(plan.units)
+    for text, length in enumerate(lengths.tolist()):
+        begins = int(lengths[:text].sum())
+        if length:
+            work[begins // plan.options.unit_tokens] += length * (41 if text in plan.sample else 1)
+    done = np.cumsum([0, *work]) / sum(work)
+    within = [(fraction, len(plan.units) - waiting) for fraction, waiting in told]
+    assert all(done[unit] <= fraction for fraction, unit in within)
+    assert all(fraction < done[unit + 1] for fraction, unit in within[:-1])
+    # Texts run alone, so that each is told of, and each of the sample once more; the last of a unit once it is stored.
+    ran = np.count_nonzero(lengths) + len(plan.sample)
+    assert len(told) >= 1 + ran
+    read.clear()
+    told.clear()
+    build(given, store, bert, batch_bytes=1, progress=note, reading=read.append)
+    assert (len(read), told) == (len(given), [])
+
+
+def test_what_is_raised_while_texts_are_read_ends_the_call(tmp_path: Path, bert: attnxr.Model) -> None:
+    def stop(count: int) -> None:
+        if count == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(texts(6), tmp_path / "c.zarr", bert, reading=stop)
+    with pytest.raises(InputError, match="its texts were not all read"):
+        attnxr.open_corpus(tmp_path / "c.zarr")
+    build(texts(6), tmp_path / "c.zarr", bert)
 
 
 def test_texts_that_fail_are_recorded_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -203,6 +252,61 @@ def test_texts_that_fail_are_recorded_and_the_rest_goes_on(tmp_path: Path) -> No
     assert np.isnan(results.distance.values[:, :, of_text == 1]).all()
     alone = build(good, tmp_path / "good.zarr", model, keep=())
     np.testing.assert_allclose(corpus["atlas"].attended_distance, alone["atlas"].attended_distance, rtol=1e-6)
+
+
+def test_a_text_that_fails_in_the_search_is_recorded_and_the_rest_goes_on(tmp_path: Path) -> None:
+    hf_model, tokenizer = models.tiny_bert(), models.wordpiece_tokenizer()
+    banana = tokenizer.get_vocab()["banana"]
+
+    def scale(module: Any, args: Any, kwargs: Any, output: torch.Tensor) -> torch.Tensor:
+        ids = kwargs.get("input_ids", args[0] if args else None)
+        twice = (ids[:, 1:] == banana) & (ids[:, :-1] == banana)
+        return output * torch.where(twice.any(dim=1), 1.5, 1.0)[:, None, None]
+
+    # Its tokens are then others than the vocabulary's, which only the search looks at.
+    hf_model.embeddings.register_forward_hook(scale, with_kwargs=True)
+    model = attnxr.Model(hf_model, tokenizer)
+    good = ["Time flies like an arrow.", "Fruit flies.", "Time flies."]
+    given = [*good[:2], "Fruit flies like banana banana.", good[2]]
+    corpus = build(given, tmp_path / "c.zarr", model, keep=("own_rank",))
+    errors = corpus["tokens"].error.values.tolist()
+    assert "differ from the vocabulary's" in errors[2]
+    assert [errors[i] for i in (0, 1, 3)] == ["", "", ""]
+    alone = build(good, tmp_path / "good.zarr", model, keep=("own_rank",))
+    of_text = corpus["tokens"].text_id.values
+    np.testing.assert_array_equal(
+        corpus["results"].own_rank.values[..., of_text != 2], alone["results"].own_rank.values
+    )
+    assert (corpus["results"].own_rank.values[..., of_text == 2] == 0).all()
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
+@pytest.mark.parametrize("batch_bytes", [60_000, 1 << 28])
+def test_batches_are_searched_together_and_answered_as_alone(
+    tmp_path: Path, bert: attnxr.Model, monkeypatch: pytest.MonkeyPatch, family: str, batch_bytes: int
+) -> None:
+    own = {"gpt2": tiny_gpt2, "llama": tiny_llama}
+    model = bert if family == "bert" else attnxr.Model(own[family](), models.byte_level_tokenizer())
+    search, calls = Batches.nearest, []
+
+    def together(self: Batches, written: Any, progress: Any = None) -> Any:
+        found = search(self, written, progress)
+        calls.append([each.vectors.shape[2] * each.vectors.shape[3] for each in written])
+        for each, (near, in_sequence) in zip(written, found, strict=True):
+            ((alone, there),) = search(self, [each])
+            for one, other in zip((*near.arrays, in_sequence), (*alone.arrays, there), strict=True):
+                np.testing.assert_array_equal(one, other)
+        return found
+
+    monkeypatch.setattr(Batches, "nearest", together)
+    store = tmp_path / "c.zarr"
+    build(texts(12), store, model, unit_tokens=4096, batch_bytes=batch_bytes)
+    plan = Plan.read(str(store))
+    searched = calls[1:]  # the first is of two tokens, to see whether there is a search
+    assert sum(map(sum, searched)) == plan.n_tokens
+    assert all(len(each) == 1 or sum(each) <= plan.tokens_together for each in searched)
+    assert len(searched[0]) > 1
+    assert (len(searched) == 1) == (batch_bytes == 1 << 28)
 
 
 def test_a_model_that_fails_on_every_text_is_no_fault_of_the_texts(tmp_path: Path) -> None:
@@ -345,3 +449,16 @@ def test_attention_of_one_layer_is_held_at_a_time(
     assert max(together) == plan.texts_together(6) * 36
     assert 1 < plan.texts_together(6) < 60
     assert max(together) * 4 * 4 < 80_000
+
+
+def test_an_atlas_that_was_saved_opens_again(tmp_path: Path, bert: attnxr.Model) -> None:
+    built = build(texts(3), tmp_path / "out.zarr", bert)
+    parts = {name: built[name].to_dataset() for name in ("/", "tokens", "atlas")}
+    xr.DataTree.from_dict(parts).to_zarr(tmp_path / "again.zarr", consolidated=False)
+    again = attnxr.open_corpus(tmp_path / "again.zarr")
+    assert again.attrs == built.attrs
+    assert set(again.children) == {"tokens", "atlas"}
+    assert attnxr.atlas(tmp_path / "again.zarr").identical(attnxr.atlas(tmp_path / "out.zarr"))
+    xr.DataTree.from_dict({"tokens": parts["tokens"]}).to_zarr(tmp_path / "half.zarr", consolidated=False)
+    with pytest.raises(InputError, match="There is no corpus at"):
+        attnxr.open_corpus(tmp_path / "half.zarr")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,19 @@ if os.name == "nt":
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("nursery")
+    return run_nursery(tmp_path_factory.mktemp("nursery"))
+
+
+def run_nursery(folder: Path, *words: str, before: Sequence[str] = ()) -> dict[str, Any]:
+    """What it tells; `before` is a command that runs the one behind it."""
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-m", nursery.__name__, str(folder)],
+        [*before, sys.executable, "-m", nursery.__name__, str(folder), *words],
         cwd=root,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -56,6 +61,24 @@ def test_a_full_disk_loses_nothing(told: dict[str, Any]) -> None:
     assert none is None
     assert 0 < some < every == told["killed"]["units"]
     assert full["same"]
+
+
+def test_a_disk_without_room_loses_nothing(tmp_path: Path) -> None:
+    apart = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+    try:  # a file system of our own, which nobody else sees and which goes with the process
+        mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
+        subprocess.run([*apart, *mount], check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no file system may be mounted here: {getattr(error, 'stderr', None) or error}")
+    found = run_nursery(tmp_path, "disk", before=apart)
+    *full, last = found["said"]
+    assert [code for code, _, _ in full] == [3, 3, 3]  # no room is left on the device
+    assert last == [0, found["units"], True]
+    done = [units or 0 for _, units, _ in full]
+    assert done == sorted(done)
+    assert 0 < done[-1] < found["units"]
+    assert all(passed in (None, True) for _, _, passed in full)
+    assert found["same"]
 
 
 def test_memory_does_not_grow_with_the_texts(told: dict[str, Any]) -> None:

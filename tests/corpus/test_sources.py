@@ -57,6 +57,21 @@ def test_texts_come_out_of_a_file_as_they_were_put_in(tmp_path: Path, name: str)
     assert list(attnxr.texts_of(Path(path))) == TEXTS
 
 
+def test_a_limit_takes_the_first_and_reads_no_further(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", TEXTS)
+    with Path(path).open("a") as file:
+        file.write("this is no JSON\n")
+    source = attnxr.texts_of(path, limit=3)
+    assert list(source) == list(source) == TEXTS[:3]
+    assert source.record["limit"] == 3
+    assert list(attnxr.texts_of(source, limit=2)) == TEXTS[:2]
+    assert list(attnxr.texts_of(TEXTS, limit=99)) == TEXTS
+    assert "limit" not in attnxr.texts_of(path).record
+    for wrong in (0, True, 2.5):
+        with pytest.raises(InputError, match=r"limit=.*expected a whole number, 1 or more"):
+            attnxr.texts_of(path, limit=wrong)  # type: ignore[arg-type]
+
+
 @given(texts=st.lists(st.text(min_size=1), max_size=8))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_goes_through_json_lines_and_parquet(tmp_path: Path, texts: list[str]) -> None:

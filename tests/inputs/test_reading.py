@@ -14,6 +14,7 @@ from tokenizers import models as parts
 
 import attnxr
 from attnxr.errors import InputError, TextTooLongError
+from attnxr.inputs.reading import arguments
 from tests.support import models
 
 LONG = " ".join(["banana", "flies", "arrow", "fruit"] * 20)
@@ -202,3 +203,40 @@ def test_byt5_reads_bytes() -> None:
     cut = model.encode("é" * 60, truncate=True)
     assert cut.token_id.values.tolist() == [*[198, 172] * 19, 198, 1]
     assert cut.attrs["truncated"] == 121 - 40
+
+
+@pytest.fixture(scope="module")
+def decoder() -> attnxr.Model:
+    return attnxr.Model(models.tiny_gpt2(), models.decoder_tokenizer())
+
+
+def test_the_token_that_begins_a_text_stands_first_where_it_is_asked_for(decoder: attnxr.Model) -> None:
+    plain, begun = (decoder.encode("Fruit flies", add_special_tokens=special) for special in (True, "bos"))
+    assert begun.token.values.tolist() == ["<s>", *plain.token.values]
+    assert begun.char_start.values.tolist() == [-1, *plain.char_start.values]
+    assert begun.attrs["read_as"] == "bos"
+    assert "read_as" not in plain.attrs
+    cut = decoder.encode(LONG, add_special_tokens="bos", truncate=True)
+    whole = decoder.encode(LONG, truncate=True)
+    assert cut.token.values.tolist() == ["<s>", *whole.token.values[:-1]]
+    assert cut.attrs["truncated"] == whole.attrs["truncated"] + 1
+
+
+def test_it_stands_there_once(pair: tuple[attnxr.Model, Any]) -> None:
+    model, tokenizer = pair
+    if tokenizer.bos_token is None:
+        with pytest.raises(InputError, match=r"no token that begins a text \(bos_token\)"):
+            model.encode("Fruit flies", add_special_tokens="bos")
+    else:
+        found = model.encode("Fruit flies", add_special_tokens="bos")
+        assert found.token.values.tolist() == model.encode("Fruit flies").token.values.tolist()
+
+
+def test_ways_to_read_are_those_that_the_tokenizer_has(decoder: attnxr.Model, pair: tuple[attnxr.Model, Any]) -> None:
+    assert decoder.readings == ["text", "bos", "chat", "prompt"]
+    assert pair[0].readings == (["text"] if pair[1].bos_token is None else ["text", "bare"])
+    assert attnxr.Model(models.tiny_gpt2()).readings == []
+    for model in (decoder, pair[0]):
+        for read_as in model.readings:
+            said = model.encode(**arguments("Fruit flies", read_as)).attrs.get("read_as", "text")
+            assert said == read_as

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -258,7 +259,10 @@ def test_a_chat_is_what_the_template_makes_of_it(prompt: bool) -> None:
     )
     written = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=prompt)
     assert enc.attrs["text"] == written
-    xr.testing.assert_identical(enc, model.encode(written, add_special_tokens=False))
+    bare = model.encode(written, add_special_tokens=False)
+    assert (enc.attrs.pop("read_as"), bare.attrs.pop("read_as")) == ("prompt" if prompt else "chat", "bare")
+    assert json.loads(enc.attrs.pop("messages")) == chat
+    xr.testing.assert_identical(enc, bare)
     both = model.encode([chat, chat[:1]], add_generation_prompt=prompt)
     assert both.source.values.tolist() == [written, written]
     for wrong in ({"pair": SECOND}, {"token_ids": [5]}):

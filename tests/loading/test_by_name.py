@@ -213,6 +213,36 @@ def test_a_cached_model_with_a_damaged_index_is_not_ready(cached: Any, index: st
     assert not is_cached(name)
 
 
+def cut(file: Path) -> None:
+    """Leave of a file what a download leaves that ends early."""
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    "damaged", ["config.json", "tokenizer.json", "tokenizer_config.json", "model-00002-of-*.safetensors"]
+)
+def test_a_damaged_cache_is_an_error_that_says_what_to_delete(cached: Any, damaged: str) -> None:
+    name, snapshot = cached
+    (file,) = snapshot.glob(damaged)
+    cut(file)
+    with pytest.raises(
+        ModelNotFoundError, match=r"are damaged .* Delete the folder models--attnxr-tests--sharded"
+    ) as told:
+        load(name)
+    assert str(snapshot.parents[2]) not in str(told.value)  # a served page shows it
+
+
+def test_of_a_download_that_was_cut_off_is_said_that_the_next_one_goes_on(cached: Any) -> None:
+    name, snapshot = cached
+    (shard,) = snapshot.glob("model-00002-of-*.safetensors")
+    blobs = snapshot.parents[1] / "blobs"
+    blobs.mkdir()
+    cut(shard)
+    shard.rename(blobs / "abcdef.incomplete")
+    with pytest.raises(ModelNotFoundError, match=r"not whole .* A download of it was cut off; the next one goes on"):
+        load(name)
+
+
 def add_adapter(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     told = {"base_model_name_or_path": "somebody/the-base", "peft_type": "LORA", "target_modules": ["q_proj"]}

@@ -90,7 +90,7 @@ class Weights(Watcher):
 @pytest.mark.parametrize("causal", [None, False, True])
 @pytest.mark.parametrize("family", ["gpt2", "llama", "mistral", "roberta", "modernbert"])
 def test_padding_stays_masked(family: str, causal: bool | None) -> None:
-    window = attnxr.Model(FAMILIES[family].build())._seen.window
+    window = attnxr.Model(FAMILIES[family].build())._look().window
     padding = torch.zeros(2, N, dtype=torch.bool)
     padding[0, -3:] = padding[1, :2] = True
     seen = Weights(causal)

@@ -23,7 +23,8 @@ import attnxr
 from attnxr.errors import AttnxrError, InputError, UnsupportedModelError
 from tests.support import models, oracles
 from tests.support.cases import INCLUDED, STREAM_VECTORS
-from tests.support.families import FAMILIES, SIZES
+from tests.support.families import FAMILIES
+from tests.support.family_options import SIZES
 
 TEXT = [11, 40, 23, 40, 57, 8, 33, 62]
 INCLUDE = (*INCLUDED, *STREAM_VECTORS)
@@ -631,19 +632,7 @@ GROUPED = {"num_key_value_heads": 2}
 REFUSED: dict[str, dict[str, Any]] = {
     "convbert": {},
     "longformer": {"attention_window": 4},
-    "t5": {"d_model": 32, "num_layers": 2, "num_heads": 4},
-    "bart": {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1},
-    "bitnet": GROUPED,
     "mobilebert": {"embedding_size": 32},
-    "afmoe": {
-        **GROUPED,
-        "head_dim": 8,
-        "moe_intermediate_size": 16,
-        "num_experts": 4,
-        "num_local_experts": 4,
-        "num_experts_per_tok": 2,
-        "num_dense_layers": 1,
-    },
     "diffllama": GROUPED,
     "mamba": {},
     "fnet": {},
@@ -658,8 +647,7 @@ def build(model_type: str, options: dict[str, Any]) -> Any:
 def test_a_model_that_cannot_be_looked_into_is_refused_by_name(model_type: str) -> None:
     hf_model = build(model_type, REFUSED[model_type])
     with torch.no_grad():
-        if not hf_model.config.is_encoder_decoder:
-            hf_model(torch.tensor([TEXT]))  # it does run: that is not the reason
+        hf_model(torch.tensor([TEXT]))  # it does run: that is not the reason
     with pytest.raises(UnsupportedModelError, match=type(hf_model).__name__) as caught:
         attnxr.Model(hf_model)
     assert "does not run" not in str(caught.value)

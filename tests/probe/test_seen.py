@@ -309,6 +309,14 @@ def gated(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return plain(q, k, v) * q.sigmoid()
 
 
+def test_a_gate_is_seen_too() -> None:
+    model = attnxr.Model(made(gated))
+    enc = model.encode(token_ids=TEXT, include=["query_vector", "value_vector"])
+    np.testing.assert_allclose(enc["gate"], torch.sigmoid(torch.from_numpy(enc["query_vector"].values)), rtol=1e-5)
+    np.testing.assert_allclose(enc["head_encoding"], enc["attention"].values @ enc["value_vector"].values, atol=1e-5)
+    assert model.verify().attrs["passed"] == 1
+
+
 def heads_first(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Heads, then texts: of one text this is a text of one head in four texts."""
     q, k, v = (each.permute(2, 0, 1, 3) for each in (q, k, v))
@@ -317,11 +325,10 @@ def heads_first(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 REFUSED = {
     two_products: "sum of several products",
-    two_softmaxes: "calls attention 6 times",
+    two_softmaxes: "no linear map in layer 0",
     linear: "linear attention",
     pooled: "3 keys and 3 values for a text of 2 tokens",
     talking: "multiplies no values by a softmax",
-    gated: "gating",
     heads_first: r"shape \(4, 1, 2, 8\) for 1 texts",
 }
 
@@ -335,7 +342,7 @@ def test_what_cannot_be_told_is_refused_with_the_reason(attend: Attend) -> None:
 FAMILIES_REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "longformer": ({"attention_window": 4}, "sparse by blocks"),
     "big_bird": ({"attention_type": "block_sparse"}, "attention_type from 'block_sparse' to 'original_full'"),
-    "convbert": ({}, "0 linear maps that read the concatenated head encodings"),
+    "convbert": ({}, "no linear map in layer 0 that reads the concatenated head encodings"),
     "cpmant": ({"dim_head": 8, "dim_ff": 48}, "34 keys and 34 values for a text of 2 tokens"),
     "ibert": ({}, "does not run on a text of 48 tokens"),
     "yoso": ({}, "a kind of their own"),

@@ -248,20 +248,20 @@ def test_tables_stay_within_the_budget_and_the_oldest_goes_first() -> None:
     plenty = attnxr.Model(hf_model)
     enc = plenty.encode(token_ids=TEXT)
     plenty.neighbors(enc, k=4)
-    one = plenty._seen.vocabulary.tables.nbytes  # what one layer takes
+    one = plenty._look().vocabulary.tables.nbytes  # what one layer takes
     assert one > 67 * 2 * 8 * 4  # V × kv heads × features × bytes: its rows, and what is made of them
     tight = attnxr.Model(hf_model, memory=2 * one)
     none = attnxr.Model(hf_model, memory=0)
-    tables = tight._seen.vocabulary.tables
+    tables = tight._look().vocabulary.tables
     for vocab_layer in ("same", 0, 1, "same", 2):
         answers = [each.neighbors(enc, k=4, vocab_layer=vocab_layer) for each in (plenty, tight, none)]
         xr.testing.assert_identical(answers[0], answers[1])
         xr.testing.assert_identical(answers[0], answers[2])
         assert tables.nbytes <= 2 * one
-        assert none._seen.vocabulary.tables.nbytes == 0
+        assert none._look().vocabulary.tables.nbytes == 0
     rows = [key for key in tables._kept if key[0] == "value"]
     assert rows == [("value", 1), ("value", 2)]  # layer 0's, made first and not asked for since, is gone
-    assert plenty._seen.vocabulary.tables.nbytes == 3 * one
+    assert plenty._look().vocabulary.tables.nbytes == 3 * one
 
 
 @pytest.mark.parametrize("memory", [-1, 1.5, "2GB", True, None])

@@ -143,3 +143,13 @@ def test_dimensions_that_a_selection_drops_are_dropped_in_the_answer(tiny: Case,
     xr.testing.assert_identical(selected, tiny.model.neighbors(tiny.enc, k=4).isel(chosen))
     dist = tiny.model.distances(tiny.enc.isel(chosen))
     xr.testing.assert_equal(dist.load(), tiny.model.distances(tiny.enc).isel(chosen).load())
+
+
+def test_a_token_that_is_named_often_is_one_string(tiny: Case) -> None:
+    """Else the names take several times what all else of a result does, and nobody counts them."""
+    near = tiny.model.neighbors(tiny.enc, k=15)
+    entries = np.unique(near.neighbor_id.values).size
+    for name in ("neighbor", "neighbor_text"):
+        named = near[name].values.ravel()
+        assert named.dtype == object
+        assert len({id(each) for each in named}) <= entries < named.size

@@ -195,7 +195,7 @@ def test_what_a_question_held_goes_with_it(roberta: Case) -> None:
     gc.collect()
     gc.disable()
     try:
-        old = weakref.ref(model._seen.vocabulary.tables)
+        old = weakref.ref(model._look().vocabulary.tables)
         model.neighbors(model.encode(token_ids=TEXT), k=3)
         with torch.no_grad():
             hf_model.encoder.layer[0].output.dense.weight.add_(1)

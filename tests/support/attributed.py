@@ -10,7 +10,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.support import models
-from tests.support.families import SIZES
+from tests.support.family_options import SIZES
 from tests.support.oracles import Array, BlockParts, HeldNorm, gelu_slope, last_hidden_parts
 
 TEXT = [11, 40, 23, 40, 57, 8, 33, 62]

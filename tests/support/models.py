@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 SENTENCE = "Time flies like an arrow. Fruit flies like a banana."
 CORPUS = [SENTENCE] * 8 + [
@@ -86,16 +86,6 @@ def tiny_bert(cls: Any = transformers.BertModel, *, seed: int = 1, **options: An
 
 def tiny_unsupported(family: str) -> Any:
     """A random model whose attention cannot be looked into."""
-    if family == "t5":
-        sizes: dict[str, Any] = {
-            "vocab_size": 50,
-            "d_model": 16,
-            "d_kv": 8,
-            "d_ff": 16,
-            "num_layers": 1,
-            "num_heads": 2,
-        }
-        return transformers.T5Model(transformers.T5Config(**sizes))
     sizes = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1}
     assert family == "fnet"
     return transformers.FNetModel(transformers.FNetConfig(**sizes, intermediate_size=16))
@@ -107,3 +97,25 @@ def save(folder: Path, hf_model: Any, tokenizer: Any = None) -> Path:
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
     return folder
+
+
+def tiny_gpt2(cls: Any = transformers.GPT2LMHeadModel, *, seed: int = 2, **options: Any) -> Any:
+    """A random GPT-2 that continues texts of `byte_level_tokenizer`; nothing ends them, unless told."""
+    sizes = {"vocab_size": VOCABULARY_SIZE, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64}
+    config = transformers.GPT2Config(**(sizes | {"bos_token_id": 0, "eos_token_id": None} | options))
+    return randomise(cls(config), seed)
+
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<s>{{ message['role'] }}: {{ message['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<s>assistant:{% endif %}"
+)
+
+
+def decoder_tokenizer() -> Any:
+    """As GPT-2's, which puts nothing around a text and has a token that begins one; and with a template of chats."""
+    inner = byte_level_tokenizer().backend_tokenizer
+    inner.post_processor = processors.ByteLevel(trim_offsets=True)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", chat_template=CHAT_TEMPLATE
+    )

@@ -8,7 +8,7 @@ from torch import Tensor
 from attnxr.corpus.declared import ATLAS
 from attnxr.corpus.measure import Batch, Facts, Measure, State
 from attnxr.corpus.measures import fixed
-from attnxr.corpus.measures.shown import content, hashes, on_cpu
+from attnxr.corpus.measures.shown import hashes, on_cpu
 from attnxr.schema import describe
 from attnxr.search.compiled import compiled
 
@@ -69,7 +69,7 @@ class Examples(Measure):
 
     def see_attention(self, state: State, batch: Batch, layer: int, attention: Tensor) -> None:
         """Find the activations of one layer, and keep the texts that come first."""
-        between = content(batch)
+        between = batch.content
         active = np.flatnonzero(between.any(axis=1))
         if not len(active):
             return

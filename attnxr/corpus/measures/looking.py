@@ -9,7 +9,7 @@ from attnxr.corpus.declared import ATLAS
 from attnxr.corpus.measure import Batch, Facts, Measure, State
 from attnxr.corpus.measures import fixed
 from attnxr.corpus.measures.lists import LENGTH, lift, most
-from attnxr.corpus.measures.shown import content, on_cpu
+from attnxr.corpus.measures.shown import on_cpu
 from attnxr.schema import describe
 from attnxr.search.compiled import compiled
 
@@ -46,12 +46,11 @@ class Looking(Measure):
         """Add the attention of one layer."""
         weights = on_cpu(attention)
         heads, n = weights.shape[1:3]
-        tokens, index = np.unique(batch.token_id, return_inverse=True)
+        tokens, index = batch.distinct
         if layer == 0:
             state.update(_widened(state, np.union1d(state["id"], tokens)))
         by_distance, to_key, of_query = (np.zeros((heads, size)) for size in (2 * n - 1, len(tokens), len(tokens)))
-        index = index.reshape(batch.token_id.shape)
-        _add(weights, content(batch), index, bool(state["causal"]), by_distance, to_key, of_query)
+        _add(weights, batch.content, index, bool(state["causal"]), by_distance, to_key, of_query)
         bins = _bins(np.arange(-n + 1, n))
         summed = np.add.reduceat(by_distance, np.flatnonzero(np.diff(bins, prepend=-1)), axis=1)
         fixed.add(state["distance"][layer][:, bins[0] : bins[-1] + 1], summed)

@@ -30,7 +30,7 @@ class Roles(Measure):
     def see_attention(self, state: State, batch: Batch, layer: int, attention: Tensor) -> None:
         """Add the sums of one layer."""
         places = np.arange(batch.token_id.shape[1])
-        about = places, attending.places_of_same(batch.token_id), batch.is_special, bool(state["causal"])
+        about = places, batch.same, batch.is_special, bool(state["causal"])
         fixed.add(state["sums"][layer], attending.sums(on_cpu(attention), *about))
         if layer == 0:
             state["counts"] += attending.counts(*about)

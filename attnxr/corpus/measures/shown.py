@@ -5,18 +5,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnxr.corpus.measure import Batch
 from attnxr.corpus.mixing import INCREMENT, mixed
 
 
 def on_cpu(attention: Tensor) -> NDArray[np.float32]:
     """Attention as an array that lies as one; what is on another device is copied."""
     return attention.detach().to("cpu", torch.float32).contiguous().numpy()
-
-
-def content(batch: Batch) -> NDArray[np.bool_]:
-    """Which tokens (t, n) are neither special nor the first of their text, where attention goes that says nothing."""
-    return ~batch.is_special & (np.arange(batch.is_special.shape[1]) > 0)
 
 
 def hashes(texts: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:

@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from attnxr.analysis.significance import significance
+from attnxr.analysis import nulls
 from attnxr.corpus.declared import ATLAS
 from attnxr.corpus.measure import Facts, Measure, State
 from attnxr.schema import describe
 
 _DRAWS = 19  # none of which is as near where p ≤ 1 / 20
 _LEVEL = 0.05
+_OPTIONS = {"metric": "cosine", "of": "encoding", "space": "value", "vocab_layer": "input", "positional": True}
 
 
 class Significance(Measure):
@@ -38,9 +39,12 @@ class Significance(Measure):
         written = encodings.isel(position=~encodings["is_special"].values)
         if not written.sizes["position"]:
             return
-        found = significance(model, written, draws=_DRAWS, k=1, seed=int(state["seed"]) + text)
-        state["nearer"] += (found["nearest_p"].values <= _LEVEL).sum(axis=-1)
-        state["own"] += (found["own_p"].values <= _LEVEL).sum(axis=-1)
+        near = model.neighbors(written, k=1, **_OPTIONS)
+        asked = nulls.Asked(model, written[["head_encoding"]], "head_encoding", 1, _OPTIONS)
+        nearest = near["distance"].values[..., 0].astype(np.float64)
+        passed = nulls.nearer_than_all(asked, nearest, _DRAWS, int(state["seed"]) + text)
+        state["nearer"] += passed.sum(axis=-1)
+        state["own"] += (near["own_rank"].values / model.vocab_size <= _LEVEL).sum(axis=-1)
         state["n"] += written.sizes["position"]
 
     def merge(self, first: State, second: State) -> State:

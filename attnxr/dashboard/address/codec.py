@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from attnxr.dashboard.session.state import MASKS, State, first_word
+from attnxr.dashboard.session.asking import CONTINUED, K, no_meaning
+from attnxr.dashboard.session.state import MASKS, QUESTION, READING, VERSUS, State, first_word
+from attnxr.options import MOST_SEED, NAMED_LAYERS, VocabLayer
 
 MOST_CHARACTERS = 2_000
 """The longest text that an address holds."""
@@ -21,15 +23,18 @@ _MASKS = {name: value for name, value in MASKS.items() if value is not None}
 _SWITCH = {"on": True, "off": False}
 CHOICES = ("measure", "quantity", "map_over", "map_method", "versus", "difference")
 """Parameters that say how the answer is shown, each one of a few values; their names are the address's."""
-_CHOICES = ("model", "metric", *CHOICES)
+_VECTORS = ("of", "space", "versus_of", "versus_space", "versus_metric")
+_CHOICES = ("model", "metric", "read_as", *_VECTORS, *CHOICES)
+_LAYERS = ("vocab_layer", "versus_vocab_layer")
 _INDICES = {"layer": "layer", "head": "head", "position": "at"}
 # A text too long for an address has a digest in it: known again where the text was seen, and nowhere else.
 TEXTS = {"text": "long", "versus_text": "versus_long"}
 """Parameters that are texts, and the names of what stands for those too long for an address."""
 
 NAMES = (
-    *("text", "long", "model", "metric", "positional", "mask", "layer", "head", "at", "panel", *CHOICES),
-    *("versus_text", "versus_long", "versus_model"),
+    *("text", "long", *READING, "model", *QUESTION, "metric", "positional", "k", "mask"),
+    *("layer", "head", "at", "controls", "panel", *CHOICES),
+    *("versus_text", "versus_long", "versus_model", *VERSUS),
 )
 """Names in the query that are the dashboard's; others are left as they are."""
 
@@ -84,11 +89,19 @@ def write(state: State) -> tuple[str, list[str]]:
             said[name] = text
     if state.opened is not None:
         notices.append("A copied link does not hold the file: it runs the text again, on this server's model.")
-    for name in ("metric", "panel", *CHOICES, "versus_model"):
+    for name in ("metric", "panel", "read_as", *CHOICES, "versus_model", *_VECTORS, *_LAYERS):
         if getattr(state, name) != state.param[name].default:
-            said[name] = getattr(state, name)
+            said[name] = str(getattr(state, name))
+    if state.k != state.param["k"].default and state.k in K:
+        said["k"] = str(state.k)
+    if state.continued and state.continued in CONTINUED:
+        said["continued"] = str(state.continued)
+        if state.seed is not None:
+            said["seed"] = str(state.seed)
     if not state.positional:
         said["positional"] = "off"
+    if not state.controls:
+        said["controls"] = "off"
     if state.causal is not None:
         said["mask"] = "on" if state.causal else "off"
     if state.answer is not None:
@@ -131,7 +144,7 @@ def read(query: str, state: State, texts: Mapping[str, str]) -> Target:
     else:
         notices = []
     said = {name: value for name, value in reversed(pairs) if name in NAMES}  # of several the first
-    names = (*TEXTS, "positional", "causal", "panel", "versus_model", *_CHOICES)
+    names = (*TEXTS, *READING, "positional", "causal", "controls", "panel", "versus_model", "k", *_LAYERS, *_CHOICES)
     inputs: dict[str, Any] = {name: state.param[name].default for name in names}
     inputs["model"] = state.param["model"].objects[0]
     for name, long in TEXTS.items():
@@ -152,12 +165,32 @@ def read(query: str, state: State, texts: Mapping[str, str]) -> Target:
     choices: dict[str, Mapping[str, Any]] = {
         name: {each: each for each in list(state.param[name].objects)} for name in _CHOICES
     }
-    choices |= {"mask": _MASKS, "positional": _SWITCH, "versus_model": choices["model"]}
+    choices |= {"mask": _MASKS, "positional": _SWITCH, "controls": _SWITCH, "versus_model": choices["model"]}
+    choices["k"] = {str(k): k for k in K}
+    choices["continued"] = {str(n): n for n in CONTINUED}
     for name, options in choices.items():
         if name in said and said[name] in options:
             inputs["causal" if name == "mask" else name] = options[said[name]]
         elif name in said:
             notices.append(f"The address asks for {name} “{_short(said[name])}”; there is {', '.join(options)}.")
+    for name in _LAYERS:
+        if name in said and (layer := _layer(said[name])) is not None:
+            inputs[name] = layer
+        elif name in said:
+            notices.append(f"The address asks for {name} “{_short(said[name])}”; there is input, same, or a number.")
+    seed = said.get("seed", "")
+    if inputs["continued"] and re.fullmatch("[0-9]{1,10}", seed, re.ASCII) and int(seed) <= MOST_SEED:
+        inputs["seed"] = int(seed)
+    elif "seed" in said:
+        notices.append(
+            f"The address asks for seed “{_short(seed)}”; expected a whole number, 0 to {MOST_SEED:,}, with continued."
+        )
+    for other in ("", "versus_"):
+        question = [other + name for name in QUESTION]
+        refusal = no_meaning(*(inputs[name] for name in question))
+        if refusal:
+            notices.append(f"The address asks a question that has no meaning. {refusal}")
+            inputs |= {name: state.param[name].default for name in question}
     selection = {}
     for name, short in _INDICES.items():
         value = said.get(short, "")
@@ -168,9 +201,22 @@ def read(query: str, state: State, texts: Mapping[str, str]) -> Target:
     return Target(inputs, selection, notices)
 
 
+def kept(query: str) -> str:
+    """What of a query is about the text and how it is shown, as it stands there."""
+    said = query.removeprefix("?").split("&")
+    return "&".join(each for each in said if each.partition("=")[0] in NAMES)
+
+
 def digest(text: str) -> str:
     """What stands for a text that is too long for an address."""
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
+
+
+def _layer(value: str) -> VocabLayer | None:
+    """Which layer an address says; None where it says none."""
+    if re.fullmatch("[0-9]{1,4}", value, re.ASCII):
+        return int(value)
+    return next((name for name in NAMED_LAYERS if name == value), None)
 
 
 def _short(value: str) -> str:

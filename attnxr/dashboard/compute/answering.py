@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,13 +14,15 @@ from attnxr.analysis.sequence import sequence_neighbors
 from attnxr.dashboard.session.answer import Answer, Report, Request
 from attnxr.dashboard.session.opened import Opened, model_for
 from attnxr.errors import InputError
+from attnxr.inputs.continuation import Continuation
+from attnxr.inputs.reading import arguments
 from attnxr.model import Model
-from attnxr.options import Metric
+from attnxr.options import INCLUDE, VARIABLE, Metric, ReadAs
 from attnxr.search.nearest import Progress, told_to
 from attnxr.texts import OF_TEXTS, same_attr
 
 N_NEIGHBORS = 15
-"""So many of the nearest vocabulary tokens are found."""
+"""So many of the nearest vocabulary tokens are found on a new page."""
 N_SEQUENCE = 10
 """So many of the nearest other positions of the text."""
 _BYTES = 1 << 24  # what distances between positions that are at hand at once may take
@@ -54,11 +57,11 @@ def answer_request(
         encodings = previous.encodings
     else:
         report("Running the model", None)
-        encodings = model.encode(request.text, truncate=True, causal=request.causal)
+        encodings = _encode(model, request, report)
     neighbors = _neighbors(model, encodings, request, report)
     sequence = _sequence(encodings, request, report)
     report(f"Checking {request.model}", None)
-    return Answer(request, encodings, neighbors, sequence, model.vocab_size, _CHECKS(model))
+    return Answer(request, encodings, neighbors, sequence, model.vocab_size, *_ABOUT(model))
 
 
 def nearest_positions(encodings: xr.Dataset, metric: Metric, progress: Progress | None = None) -> xr.Dataset:
@@ -102,16 +105,15 @@ def _from_file(request: Request, opened: Opened, load: Callable[[str], Model], r
     same_mask = request.causal == bool(opened.saved.attrs["causal"])
     encodings = opened.saved.encodings if same_mask else None
     near, model = opened.saved.neighbors if same_mask else None, None
-    if near is not None and (near.attrs["metric"], bool(near.attrs["positional"])) != (
-        request.metric,
-        request.positional,
-    ):
+    if near is not None and any(opened.inputs[name] != getattr(request, name) for name in (*request.question, "k")):
         near = None
+    if near is None and encodings is not None and VARIABLE[request.of] not in encodings:
+        encodings = None
     if encodings is None:
         report(f"Loading {request.model}", None)
         model = model_for(opened, request.model, load, "To encode the text")
         report("Running the model", None)
-        encodings = model.encode(request.text, truncate=True, causal=request.causal)
+        encodings = _encode_again(model, request, opened.saved.either, report)
         if not all(same_attr(encodings, opened.saved.either, name) for name in OF_TEXTS):
             raise InputError(
                 f"{opened.name} has other tokens than {opened.model!r} reads in its text, as where it was made of "
@@ -122,17 +124,45 @@ def _from_file(request: Request, opened: Opened, load: Callable[[str], Model], r
         model = model or model_for(opened, request.model, load, "To search its vocabulary")
         near = _neighbors(model, encodings, request, report)
     sequence = _sequence(encodings, request, report)
-    checks = xr.Dataset() if model is None else _CHECKS(model)
-    return Answer(request, encodings, near, sequence, int(near.attrs["vocab_size"]), checks)
+    about: About = (xr.Dataset(), None, (), False) if model is None else _ABOUT(model)
+    return Answer(request, encodings, near, sequence, int(near.attrs["vocab_size"]), *about)
+
+
+def _encode(model: Model, request: Request, report: Report) -> xr.Dataset:
+    options = _options(request)
+    given = arguments(request.text, request.read_as)
+    if request.continued:
+        message = f"Generating {request.continued} tokens"
+        report(message, 0.0)
+        continued = model.generate(
+            **given,
+            n=request.continued,
+            seed=request.seed,
+            truncate=True,
+            progress=lambda fraction: report(message, fraction),
+        )
+        return model.encode(continued, **options)
+    return model.encode(**given, truncate=True, **options)
+
+
+def _encode_again(model: Model, request: Request, saved: xr.Dataset, report: Report) -> xr.Dataset:
+    """The encodings of a file's text; what a model wrote behind it stands in the file, and is not written again."""
+    if "generated" in saved.attrs:
+        return model.encode(Continuation.of(saved), **_options(request))
+    return _encode(model, request, report)
+
+
+def _options(request: Request) -> dict[str, Any]:
+    variable = VARIABLE[request.of]
+    return {"include": [variable] if variable in INCLUDE else [], "causal": request.causal}
 
 
 def _neighbors(model: Model, encodings: xr.Dataset, request: Request, report: Report) -> xr.Dataset:
     report("Searching the vocabulary", 0.0)
     return model.neighbors(
         encodings,
-        k=min(N_NEIGHBORS, model.vocab_size),
-        metric=request.metric,
-        positional=request.positional,
+        k=min(request.k, model.vocab_size),
+        **request.question,
         progress=lambda fraction: report("Searching the vocabulary", fraction),
     )
 
@@ -144,30 +174,31 @@ def _sequence(encodings: xr.Dataset, request: Request, report: Report) -> xr.Dat
     )
 
 
-class _Checks:
-    """What each model's check of itself found, for as long as the model is there and has the same weights."""
+About = tuple[xr.Dataset, xr.Dataset | None, tuple[ReadAs, ...], bool]
+"""What a model's check of itself found, which questions it answers, how it reads, and whether it continues a text."""
+
+
+class _About:
+    """What each model's check of itself found and what it can be asked, while it is there and has the same weights."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._found: WeakKeyDictionary[Model, xr.Dataset] = WeakKeyDictionary()
+        self._found: WeakKeyDictionary[Model, About] = WeakKeyDictionary()
 
-    def __call__(self, model: Model) -> xr.Dataset:
+    def __call__(self, model: Model) -> About:
         with self._lock:
             found = self._found.get(model)
-            if found is None or found.attrs["fingerprint"] != model.fingerprint:
-                found = self._found[model] = model.verify()
+            if found is None or found[0].attrs["fingerprint"] != model.fingerprint:
+                about = model.verify(), model.questions(), tuple(model.readings), model.can_generate
+                found = self._found[model] = about
             return found
 
 
-_CHECKS = _Checks()
+_ABOUT = _About()
 
 
 def _same_encodings(previous: Answer, request: Request, model: Model) -> bool:
-    asked = (request.text, request.model, request.causal, model.fingerprint)
     earlier = previous.request
-    return earlier.opened is None and asked == (
-        earlier.text,
-        earlier.model,
-        earlier.causal,
-        previous.encodings.attrs["fingerprint"],
-    )
+    if earlier.opened is not None or VARIABLE[request.of] not in previous.encodings:
+        return False
+    return request.run == earlier.run and model.fingerprint == previous.encodings.attrs["fingerprint"]

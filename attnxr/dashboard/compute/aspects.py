@@ -18,10 +18,11 @@ from attnxr.analysis.power import significance_power
 from attnxr.analysis.roles import roles
 from attnxr.analysis.significance import significance
 from attnxr.analysis.trajectories import trajectories
-from attnxr.dashboard.compute.answering import N_NEIGHBORS
-from attnxr.dashboard.session.answer import Answer, Aspect, Report
+from attnxr.dashboard.session.answer import Answer, Aspect, Report, framed
+from attnxr.errors import InputError
 from attnxr.inputs.tokenized import given_again
 from attnxr.model import Model
+from attnxr.options import VARIABLE
 
 __all__ = ["KINDS", "Aspect", "Kind", "compute"]
 
@@ -62,33 +63,46 @@ def _significance(answer: Answer, model: Model, aspect: Aspect, report: Report) 
     """What `attnxr.significance` says of one layer, over all heads and positions."""
     message = f"Drawing by chance what layer {answer.layers[aspect.layer or 0]} is held against"
     report(message, 0.0)
-    return significance(
+    found = significance(
         model,
         answer.encodings.isel(layer=[aspect.layer]),
-        k=min(N_NEIGHBORS, model.vocab_size),
-        metric=answer.request.metric,
-        positional=answer.request.positional,
+        k=min(answer.request.k, model.vocab_size),
+        **answer.request.question,
         progress=lambda fraction: report(message, fraction),
     )
+    return framed(found)
+
+
+def _signal(answer: Answer, model: Model, aspect: Aspect, report: Report) -> xr.Dataset:
+    """The same of one vector alone: its p-values are those, its q-values are not."""
+    report("Holding the chosen head against chance", None)
+    _, *heads, _, _ = answer.encodings[VARIABLE[answer.request.of]].dims
+    column = {dim: [answer.column(aspect.head or 0)] for dim in heads}
+    here = answer.encodings.isel({"layer": [aspect.layer], "position": [aspect.position], **column})
+    return framed(significance(model, here, k=1, **answer.request.question))
 
 
 def _power(answer: Answer, model: Model, aspect: Aspect, report: Report) -> xr.Dataset:
     """What `attnxr.significance_power` says of one layer, at positions all over the text."""
+    request = answer.request
+    if (request.of, request.space) != ("encoding", "value"):
+        raise InputError("Power is measured of head encodings against values; this is another question.")
     message = f"Trying how near to a word is found in layer {answer.layers[aspect.layer or 0]}"
     report(message, 0.0)
     spread = np.linspace(0, answer.n_positions - 1, min(N_TRIED, answer.n_positions)).round().astype(int)
     return significance_power(
         model,
         answer.encodings.isel(layer=[aspect.layer], position=spread),
-        metric=answer.request.metric,
-        positional=answer.request.positional,
+        metric=request.metric,
+        vocab_layer=request.vocab_layer,
+        positional=request.positional,
         progress=lambda fraction: report(message, fraction),
     )
 
 
 def _origins(answer: Answer, _model: Model, aspect: Aspect, _report: Report) -> xr.Dataset:
     """What `attnxr.origins` says of one layer."""
-    return origins(answer.neighbors.isel(layer=[aspect.layer]))
+    return origins(answer.near.isel(layer=[aspect.layer]))
 
 
 def _overlap(answer: Answer, _model: Model, aspect: Aspect, _report: Report) -> xr.Dataset:
@@ -100,7 +114,7 @@ def _overlap(answer: Answer, _model: Model, aspect: Aspect, _report: Report) -> 
 
 def _hubness(answer: Answer, _model: Model, aspect: Aspect, _report: Report) -> xr.Dataset:
     """What `attnxr.hubness` says of one layer, over all heads and positions."""
-    here = answer.neighbors.isel(layer=[aspect.layer])
+    here = answer.near.isel(layer=[aspect.layer])
     return hubness(here, hubs=min(N_HUBS, int(here.attrs["vocab_size"])), over=("head", "position"))
 
 
@@ -116,11 +130,11 @@ def _stream(answer: Answer, model: Model, _aspect: Aspect, report: Report) -> xr
         k=1,
         metric=request.metric,
         of="residual",
-        space="embedding",
+        space="unembedding" if request.space == "unembedding" else "embedding",
         positional=request.positional,
         progress=lambda fraction: report(message, fraction),
     )
-    return trajectories(answer.neighbors, stream)
+    return trajectories(answer.near, stream)
 
 
 def _map(answer: Answer, model: Model, aspect: Aspect, report: Report) -> xr.Dataset:
@@ -129,11 +143,12 @@ def _map(answer: Answer, model: Model, aspect: Aspect, report: Report) -> xr.Dat
     over_layers = aspect.layer is None
     at = {"position": aspect.position} if over_layers else {"layer": aspect.layer}
     ranks = slice(N_MAPPED if over_layers or answer.n_positions <= 60 else 1)  # as many points as can be looked at
+    here = {answer.columns: answer.column(aspect.head or 0)} if answer.columns else {}
     metric = answer.request.metric
     return encoding_map(
         model,
         answer.encodings,
-        answer.neighbors.isel({"head": aspect.head, "rank": ranks, **at}),
+        answer.neighbors.isel({**here, "rank": ranks, **at}),
         method=aspect.method or "pca",  # type: ignore[arg-type]
         metric="euclidean" if metric == "dot" else metric,
     )
@@ -175,6 +190,19 @@ def _effects(answer: Answer, model: Model, aspect: Aspect, report: Report) -> xr
     )
 
 
+def _effect(answer: Answer, model: Model, aspect: Aspect, report: Report) -> xr.Dataset:
+    """What `attnxr.effects` says of one head at one token, with its nearest word of the own layer in its place."""
+    report("Putting the nearest word in the chosen head's place", None)
+    of_head = answer.encodings.isel(layer=[aspect.layer], head=[aspect.head])
+    return effects(
+        model,
+        of_head.isel(position=[aspect.position]),
+        by="neighbor",
+        mean=of_head["head_encoding"].mean("position"),
+        progress=lambda fraction: report("Putting the nearest word in the chosen head's place", fraction),
+    )
+
+
 def _recovered(answer: Answer, model: Model, aspect: Aspect, report: Report) -> xr.Dataset:
     """What `attnxr.effects` says of every head at one token, with its nearest word of the own layer in its place."""
     message = f"Replacing what all heads wrote at position {aspect.position}"
@@ -207,6 +235,7 @@ def _promoted(answer: Answer, model: Model, aspect: Aspect, report: Report) -> x
 
 KINDS: dict[str, Kind] = {
     "significance": _significance,
+    "signal": _signal,
     "power": _power,
     "origins": _origins,
     "overlap": _overlap,
@@ -215,6 +244,7 @@ KINDS: dict[str, Kind] = {
     "stream": _stream,
     "decomposition": _decomposition,
     "effects": _effects,
+    "effect": _effect,
     "recovered": _recovered,
     "roles": _roles,
     "promoted": _promoted,

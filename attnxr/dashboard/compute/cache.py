@@ -11,11 +11,10 @@ from weakref import WeakValueDictionary
 
 from attnxr.dashboard.compute.answering import answer_request
 from attnxr.dashboard.session.answer import Answer, Report, Request
+from attnxr.dashboard.session.limits import LIMITS
 from attnxr.model import Model
 from attnxr.tokens import VocabularyTokens
 
-BOUND = 1 << 30
-"""Bytes that the answers of a process may take together: 1 GiB."""
 _POLL_SECONDS = 0.1  # between two looks at whether the visitor still wants it
 
 # A model has another vocabulary object as soon as its weights have been changed, replaced or moved, so that what it
@@ -41,7 +40,7 @@ class Answers:
         Bytes that the kept answers may take together.
     """
 
-    def __init__(self, bound: int = BOUND) -> None:
+    def __init__(self, bound: int = LIMITS.kept_mib << 20) -> None:
         self._bound = bound
         self._kept: OrderedDict[_Key, _Entry] = OrderedDict()
         self._lock = Lock()
@@ -127,8 +126,7 @@ class Answers:
         """An answer whose encodings are those of another request."""
         model, request = key
         for (other_model, other), entry in self._kept.items():
-            same_text = (other.text, other.model, other.causal) == (request.text, request.model, request.causal)
-            if same_text and other_model == model:
+            if other.run == request.run and other_model == model:
                 return entry.answer
         return None
 

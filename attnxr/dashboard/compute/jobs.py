@@ -3,15 +3,15 @@
 Each kind of job has threads of its own, so that no kind waits for another: whoever waits for a slow download holds up
 nobody's file. What may run beside each other:
 
-- of all visitors of the process, as many jobs of a kind as it has threads: eight of `ANSWER`, and two each of
-  `COMPARE`, `MAKE` and `OPEN`. What comes more waits for its turn;
+- of all visitors of the process, as many jobs of a kind as it has threads: eight of `ANSWER` unless told, and two each
+  of `COMPARE`, `MAKE` and `OPEN`. What comes more waits for its turn;
 - of one visitor, a request with one aspect of its answer, the same two for the other answer of a comparison, the
   comparison of the two, a file that is made and a file that is opened. A second request, or a second comparison,
   overtakes the first of its own kind, and a second aspect waits for the first; buttons for files wait too.
 
-A job that is overtaken ends at its next report, and nobody hears of what it has found. So one visitor has few jobs,
-whatever he sends; and of all visitors no more than `MOST_WAITING` of a kind wait: what comes then is refused, and says
-so.
+A job that is overtaken ends at its next report, and nobody hears of what it has found. Until then it has its thread, so
+that no more than `MOST_OF_ONE` of a visitor's requests have one: he waits for his own, whatever he sends, and not the
+others. Of all visitors no more than `LIMITS.waiting` of a kind wait: what comes then is refused, and says so.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import panel as pn
 
 from attnxr.dashboard.patch import in_one_patch
 from attnxr.dashboard.session.answer import Report
+from attnxr.dashboard.session.limits import LIMITS
 from attnxr.dashboard.session.state import Activity
 from attnxr.errors import AttnxrError
 
 _POLL_SECONDS = 0.1
-MOST_WAITING = 100
-"""So many jobs of a kind wait for a thread, of all visitors together."""
+MOST_OF_ONE = 2
+"""So many requests of one visitor have a thread: one, and one that is overtaken and cannot end, as in a download."""
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -79,7 +80,7 @@ class Kind:
         self._waiting.pop(job, None)
 
 
-ANSWER = Kind("answer", 8)  # wider than the work needs: whoever waits for a slow download holds a thread
+ANSWER = Kind("answer", LIMITS.answers_at_once)
 """Answers, and what is computed of them on demand."""
 COMPARE = Kind("compare", 2)
 """Comparisons of two answers."""
@@ -121,6 +122,8 @@ class Job(Generic[_T]):
         Told ten times a second what is being done, as an `Activity`; never of a job that ends in less time.
     ended : callable, optional
         Told in any case that the thread has let go of it: after `done` or `failed`, or where it was overtaken.
+    beside : set, optional
+        Of this visitor's jobs those that have a thread or wait for one; while there are `MOST_OF_ONE`, this one waits.
     """
 
     def __init__(
@@ -133,6 +136,7 @@ class Job(Generic[_T]):
         failed: Callable[[str], object],
         progress: Callable[[Activity], object] | None = None,
         ended: Callable[[], object] | None = None,
+        beside: set[Any] | None = None,
     ) -> None:
         self._kind = kind
         self._work = work
@@ -141,6 +145,7 @@ class Job(Generic[_T]):
         self._failed = failed
         self._progress = progress
         self._ended = ended
+        self._beside: set[Any] = set() if beside is None else beside
         # What the thread and the event loop tell each other; each of the two has one writer.
         self.activity = Activity("Waiting for its turn")
         self.overtaken = False
@@ -156,9 +161,20 @@ class Job(Generic[_T]):
 
     async def run(self) -> None:
         """Begin, and wait until the thread has let go of it."""
-        if self._kind.waiting >= MOST_WAITING:
-            refusal = _Refusal(f"The server is busy: {MOST_WAITING} questions wait for their turn. Ask again later.")
+        while len(self._beside) >= MOST_OF_ONE and not self.overtaken:
+            await asyncio.sleep(_POLL_SECONDS)
+        self._beside.add(self)
+        try:
+            await self._run()
+        finally:
+            self._beside.discard(self)
+
+    async def _run(self) -> None:
+        if self._kind.waiting >= LIMITS.waiting:
+            refusal = _Refusal(f"The server is busy: {LIMITS.waiting} questions wait for their turn. Ask again later.")
             in_one_patch(partial(self._end, refusal))
+            return
+        if self.overtaken and self._ended is None:
             return
         work = self._kind.begin(self, self._outcome)
         while not work.done():

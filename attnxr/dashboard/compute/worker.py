@@ -32,6 +32,7 @@ class Worker:
         self._state = state
         self._load = load
         self._job: Job[Answer] | None = None
+        self._jobs: set[Job[Answer]] = set()  # that one, and those that are overtaken and have not ended yet
         self._side_job: Job[xr.Dataset] | None = None
         self._other = None if state.other is None else Worker(state.other, load)
         self._watchers = [
@@ -62,6 +63,7 @@ class Worker:
             done=state.land,
             failed=partial(state.fail, request),
             progress=self._show,
+            beside=self._jobs,
         )
         job.tell(partial(self._show, job.activity))  # at once: the visitor waits for it
         await job.run()

@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from attnxr.asked import sentence
+from attnxr.dashboard.rows import reading
 from attnxr.dashboard.session.answer import Answer
+from attnxr.dashboard.session.heads import Heads
 from attnxr.saved import write
 
 # What makes a spreadsheet take a cell for a formula; the wide forms count in some languages. The apostrophe is among
@@ -33,6 +36,9 @@ LONG_COLUMNS = (
     "distance",
     "in_sequence",
 )
+
+
+_LONGEST_NAME = 150  # characters; file systems take 255, and browsers add to what they save twice
 
 
 def cell(text: str) -> str:
@@ -72,7 +78,8 @@ def table_csv(table: dict[str, Any], first: str) -> bytes:
     bytes
         CSV (RFC 4180) in UTF-8 with a byte order mark, without which Excel takes it for another encoding.
     """
-    names = [f"head {head} {name}" for head in range(table["heads"]) for name in (first, "distance")]
+    heads = [f"{table['name']} {head} " if table["name"] else "" for head in range(table["heads"])]
+    names = [f"{head}{name}" for head in heads for name in (first, "distance")]
     lines: list[Sequence[object]] = [["rank", *names]]
     if table["own"]:
         lines.append(["own", *(shown for rank, distance in _pairs(table["own"]) for shown in (rank, distance))])
@@ -82,7 +89,7 @@ def table_csv(table: dict[str, Any], first: str) -> bytes:
 
 
 def neighbors_csv(answer: Answer) -> bytes:
-    """All neighbours of all tokens, one a row, with the columns `LONG_COLUMNS`.
+    """All neighbours of all tokens, one a row, with the columns `LONG_COLUMNS`; ``kv_head``, or none, where it is so.
 
     Parameters
     ----------
@@ -97,9 +104,60 @@ def neighbors_csv(answer: Answer) -> bytes:
     return _csv(_long(answer))
 
 
+def heads_csv(heads: Heads) -> bytes:
+    """The heads that are kept, in the order of the table: all their figures, and the words that they write most.
+
+    Parameters
+    ----------
+    heads : Heads
+        What is chosen.
+
+    Returns
+    -------
+    bytes
+        As of `table_csv`; numbers in full, and nothing where there is none.
+    """
+    corpus, ordered = heads.corpus, heads.ordered
+    figures = {name: figure.values[ordered].tolist() for name, figure in corpus.figures.items()}
+    whole = ("layer", "head")
+    columns = {name: [_number(each, name in whole) for each in values] for name, values in figures.items()}
+    for name in ("written_text", "distinctive_text"):
+        if name in corpus.arrays:
+            lists = corpus.arrays[name].reshape(corpus.n, -1)[ordered].tolist()
+            columns[name] = [cell(" ".join(word.strip() for word in words if word)) for words in lists]
+    return _csv(iter([[list(columns)], list(zip(*columns.values(), strict=True))]))
+
+
+def _number(value: float, whole: bool) -> str:
+    return "" if np.isnan(value) else f"{value:.0f}" if whole else f"{value:.7g}"
+
+
 def netcdf(answer: Answer) -> bytes:
     """The encodings and the neighbours in one NetCDF file: see `attnxr.saved.write`."""
     return write(answer.encodings, answer.neighbors)
+
+
+def citation(answer: Answer) -> str:
+    """What to cite of an answer so that others can have it again; ``{address}`` stands for the page's address.
+
+    Parameters
+    ----------
+    answer : Answer
+        The results.
+
+    Returns
+    -------
+    str
+        The question, the model with its fingerprint, and the versions of what computed it.
+    """
+    attrs = answer.encodings.attrs
+    versions = ", ".join(
+        f"{name} {attrs[key]}" for name in ("attnxr", "torch", "transformers") if (key := f"{name}_version") in attrs
+    )
+    model = f"model {attrs['model']}, fingerprint {attrs['fingerprint']}"
+    text = reading.sentence(attrs)
+    said = f"{sentence(answer.request.question)} {text and text + ' '}{model}; {versions}."
+    return said.replace("{address}", "") + " {address}"
 
 
 def file_name(answer: Answer, *about: object, suffix: str) -> str:
@@ -119,10 +177,15 @@ def file_name(answer: Answer, *about: object, suffix: str) -> str:
     str
         Letters, digits and hyphens of ASCII, and one dot.
     """
-    model = str(answer.encodings.attrs["model"]).replace("\\", "/").rstrip("/").rpartition("/")[2]
     text = " ".join(str(answer.encodings.attrs["text"]).split()[:4])
-    said = [_plain(str(each)) for each in ("attnxr", model, text[:40], *about)]
-    return "-".join(filter(None, said)) + f".{suffix}"
+    return plain_name(str(answer.encodings.attrs["model"]), text[:40], *about, suffix=suffix)
+
+
+def plain_name(model: str, *about: object, suffix: str) -> str:
+    """A name for a file of a model: as of `file_name`, without a text."""
+    last = model.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    said = [_plain(str(each)) for each in ("attnxr", last, *about)]
+    return "-".join(filter(None, said))[:_LONGEST_NAME] + f".{suffix}"
 
 
 def _plain(said: str) -> str:
@@ -141,9 +204,10 @@ def _shown(entry: list[str]) -> str:
 
 def _long(answer: Answer) -> Iterator[list[Sequence[object]]]:
     """Batches of lines, a layer's head each, so that no other thread waits long for its turn."""
-    near = answer.neighbors
+    near = answer.near
     n, k = near.sizes["position"], near.sizes["rank"]
-    yield [LONG_COLUMNS]
+    names = [answer.columns if name == "head" else name for name in LONG_COLUMNS]
+    yield [[name for name in names if name]]  # vectors without heads have no column of heads
     position = np.repeat(near["position"].values, k).tolist()
     own = {name: np.repeat(near[name].values, k).tolist() for name in ("token", "text", "token_id")}
     rank = np.tile(near["rank"].values, n).tolist()
@@ -164,7 +228,7 @@ def _long(answer: Answer) -> Iterator[list[Sequence[object]]]:
         for name in ("own_distance", "distance"):
             flat[name] = [f"{number:.7g}" for number in flat[name]]
         flat["in_sequence"] = [int(there) for there in flat["in_sequence"]]
-        yield list(zip(*(flat[name] for name in LONG_COLUMNS), strict=True))
+        yield list(zip(*(flat[name] for name in LONG_COLUMNS if name != "head" or answer.columns), strict=True))
 
 
 def _csv(batches: Iterator[list[Sequence[object]]]) -> bytes:

@@ -3,6 +3,8 @@ const read = (id) => JSON.parse(document.getElementById(id).textContent)
 const saved = read("data")
 const kinds = read("kinds")
 const [layers, heads, positions] = saved.shape
+// Of each layer and token there are so many vectors: one a head, one for several of them, or one of no head.
+const [columns, columnName] = saved.columns
 const unpack = (packed, kind) => new kind(Uint8Array.from(atob(packed), (c) => c.charCodeAt(0)).buffer)
 const own = unpack(saved.own, Uint32Array)
 const inText = new Set(own)
@@ -19,6 +21,8 @@ const { measure } = saved
 const values = unpack(measure.values, Float32Array)
 const looks = unpack(measure.paint, Uint32Array)
 let [layer, head, position] = saved.selection
+const columnOf = (h) => Math.floor((h * columns) / heads)
+const headOf = (column) => (columnOf(head) === column ? head : (column * heads) / columns)
 
 // What a part on the server's page is given: its properties, and how it hears of changes and tells of clicks.
 const show = (name, id, properties, send_msg = () => {}) => {
@@ -49,14 +53,15 @@ const range = (n) => Array.from({ length: n }, (_, i) => i)
 const hasTables = () => position >= saved.first && position < saved.last
 
 const neighbors = () => {
-  const at = (h) => (layer * heads + h) * positions + position
-  const row = (h) => ((layer * heads + h) * (saved.last - saved.first) + position - saved.first) * saved.ranks
+  const at = (c) => (layer * columns + c) * positions + position
+  const row = (c) => ((layer * columns + c) * (saved.last - saved.first) + position - saved.first) * saved.ranks
   const mark = (i) => (neighbor[i] === own[position] ? "own" : inText.has(neighbor[i]) ? "text" : "")
   const cell = (i) => [saved.names[neighbor[i]], written(distance[i]), mark(i)]
-  const rank = (r) => range(heads).map((h) => cell(row(h) + r))
+  const rank = (r) => range(columns).map((c) => cell(row(c) + r))
   return {
-    heads,
-    own: range(heads).map((h) => [count(ownRank[at(h)]), written(ownDistance[at(h)])]),
+    heads: columns,
+    name: columnName,
+    own: range(columns).map((c) => [count(ownRank[at(c)]), written(ownDistance[at(c)])]),
     cells: hasTables() ? range(saved.ranks).map(rank) : [],
   }
 }
@@ -64,7 +69,7 @@ const others = () => {
   const row = (h) => ((layer * heads + h) * (saved.last - saved.first) + position - saved.first) * saved.others
   const cell = (i) => {
     const other = otherPosition[i]
-    return [saved.names[own[other]], written(otherDistance[i]), own[other] === own[position] ? "own" : "", String(other)]
+    return [saved.chips[other].name, written(otherDistance[i]), own[other] === own[position] ? "own" : "", String(other)]
   }
   const rank = (r) => range(heads).map((h) => cell(row(h) + r))
   return { heads, own: [], cells: hasTables() ? range(saved.others).map(rank) : [] }
@@ -76,19 +81,19 @@ const choose = (changes) => {
   ;({ layer, head, position } = wanted)
   draw()
 }
-const setChipsHeading = heading("chips-heading", "Tokens", "The pieces the model reads. Pieces that touch belong to one word; pale ones are the model's own.")
+const setChipsHeading = heading("chips-heading", "Tokens", saved.chips_help)
 const setChips = show("chips", "chips", { items: saved.chips, chosen: position, caption: "Tokens of the text" }, ({ index }) => choose({ position: index }))
 const fields = () => [
   { name: "layer", label: "Layer", value: layer, options: saved.layers.map((number, i) => [i, String(number)]), disabled: false },
   { name: "head", label: "Head", value: head, options: range(heads).map((i) => [i, String(i)]), disabled: false },
 ]
 const setChoices = show("choices", "choices", { fields: fields() }, ({ name, value }) => choose({ [name]: value }))
-const setMapHeading = heading("map-heading", "Layers and heads", `${measure.help} Click a cell to choose its layer and head.`)
-const setNearHeading = heading("near-heading", "Nearest vocabulary tokens", "For each head, the tokens whose own encoding is nearest to what the head wrote at the chosen token, with the distance. The own rank says how many of the whole vocabulary come before the token that really stands there, plus one.")
+const setMapHeading = heading("map-heading", "Layers and heads", `${saved.question} ${measure.help} Click a cell to choose it.`)
+const setNearHeading = heading("near-heading", "Nearest vocabulary tokens", `${saved.question} Each with its distance. The own rank says how many of the whole vocabulary come before the token that really stands at the chosen place, plus one.`)
 const setNear = show("rank_table", "near", {
-  table: neighbors(), head, caption: "Nearest vocabulary tokens by rank and head", expected_rows: saved.ranks, has_own: true,
+  table: neighbors(), head: columnOf(head), caption: "Nearest vocabulary tokens by rank and head", expected_rows: saved.ranks, has_own: true,
   legend: [["own", "flies", "the token itself"], ["text", "arrow", "another token of the text"], ["column", "7", "the chosen head; click a column to choose another"]],
-}, (said) => choose(said))
+}, (said) => choose({ head: headOf(said.head) }))
 const setSequenceHeading = heading("sequence-heading", "Nearest tokens of the text", "For each head, the positions of this text at which it wrote something most like what it wrote at the chosen token. The small number is the position.")
 const setSequence = show("rank_table", "sequence", {
   table: others(), head, caption: "Nearest tokens of the text by rank and head", expected_rows: saved.others, has_own: false,
@@ -136,7 +141,7 @@ const drawAttention = () => {
 const under = (event) => [event.offsetX, event.offsetY].map((at) => Math.min(positions - 1, Math.max(0, Math.floor(at / size))))
 canvas.addEventListener("mousemove", (event) => {
   const [to, from] = under(event)
-  const name = (at) => `“${saved.names[own[at]]}” at ${at}`
+  const name = (at) => `“${saved.chips[at].name}” at ${at}`
   caption.textContent = `From ${name(from)} to ${name(to)}: ${weights[start() + from * positions + to].toFixed(3)}`
 })
 canvas.addEventListener("click", (event) => choose({ position: under(event)[1] }))
@@ -146,31 +151,32 @@ const drawMap = () => {
   const found = Bokeh.documents[0]
   const cells = found?.get_model_by_name("cells")
   if (!cells) return
-  const at = range(layers * heads).map((i) => i * positions + position)
+  const at = range(layers * columns).map((i) => i * positions + position)
   const shown = at.map((i) => values[i])
   // HoloViews has its own order of cells: where each stands is replaced with the rest.
-  const [rows, columns] = [at.map((_, i) => Math.floor(i / heads)), at.map((_, i) => i % heads)]
-  const where = { layer: rows, head: columns, number: rows.map((i) => saved.layers[i]) }
+  const [rows, places] = [at.map((_, i) => Math.floor(i / columns)), at.map((_, i) => i % columns)]
+  const where = { layer: rows, head: places, number: rows.map((i) => saved.layers[i]) }
   cells.data = {
     ...cells.data, ...where, zvalues: shown, value: shown, own_rank: at.map((i) => ownRank[i]), written: at.map((i) => measure.paints[looks[i]][2]),
     distance: at.map((i) => nearestDistance[i]), nearest: at.map((i) => saved.names[nearest[i]]),
   }
-  found.get_model_by_name("outline").data = { left: [head - 0.5], right: [head + 0.5], bottom: [layer - 0.5], top: [layer + 0.5] }
+  found.get_model_by_name("outline").data = { left: [columnOf(head) - 0.5], right: [columnOf(head) + 0.5], bottom: [layer - 0.5], top: [layer + 0.5] }
 }
 const listenToMap = () => {
   const map = globalThis.Bokeh?.documents[0]?.get_model_by_name("map")
   if (!map) return setTimeout(listenToMap, 20)
-  map.on_event("tap", ({ x, y }) => choose({ layer: Math.round(y), head: Math.round(x) }))
+  map.on_event("tap", ({ x, y }) => choose({ layer: Math.round(y), head: headOf(Math.round(x)) }))
   drawMap()
 }
 
 const draw = () => {
-  const chosen = `“${saved.names[own[position]]}” at position ${position}`
+  const chosen = `“${saved.chips[position].name}” at position ${position}`
   const detail = `layer ${saved.layers[layer]} · ${chosen}` + (hasTables() ? "" : " · not in this file")
-  const first = (layer * heads + head) * positions
+  const first = (layer * columns + columnOf(head)) * positions
+  const where = `layer ${saved.layers[layer]}` + (columnName && `, ${columnName} ${columnOf(head)}`)
   const painted = range(positions).map((i) => measure.paints[looks[first + i]])
   setChips({
-    key: { label: `In layer ${saved.layers[layer]}, head ${head}: ${measure.title}`, steps: measure.steps },
+    key: { label: `In ${where}: ${measure.title}`, steps: measure.steps },
     paint: painted.map(([color, ink, written]) => [color, ink, `${measure.short}: ${written}`]),
     chosen: position,
   })
@@ -178,7 +184,7 @@ const draw = () => {
   setChoices({ fields: fields() })
   setMapHeading({ detail: chosen })
   setNearHeading({ detail })
-  setNear({ table: neighbors(), head })
+  setNear({ table: neighbors(), head: columnOf(head) })
   setSequenceHeading({ detail })
   setSequence({ table: others(), head })
   drawAttention()

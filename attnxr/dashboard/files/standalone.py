@@ -17,12 +17,14 @@ from bokeh.embed import components
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.themes import Theme
 from bokeh.util.paths import bokehjs_path
-from panel.custom import JSComponent
 
-from attnxr.dashboard.parts import Chips, Choices, Heading, Packed, RankTable
+from attnxr import asked
+from attnxr.dashboard.parts import Chips, Choices, Heading, RankTable
+from attnxr.dashboard.parts.alone import LEGIBLE, body, kind
+from attnxr.dashboard.rows import reading
 from attnxr.dashboard.rows.measured import known, painted, scale
-from attnxr.dashboard.rows.neighbors import token_chips
-from attnxr.dashboard.session.answer import Answer
+from attnxr.dashboard.rows.neighbors import chips_help, token_chips
+from attnxr.dashboard.session.answer import COLUMN_NAMES, Answer
 from attnxr.plots import MEASURES, head_map, measure_values
 from attnxr.tokens import label
 
@@ -78,9 +80,7 @@ def page(answer: Answer, selection: Selection, *, dark: bool = False) -> bytes:
         HTML in UTF-8, BokehJS and all within.
     """
     colors, measure = _DARK if dark else _LIGHT, selection.measure
-    figure = _named(
-        head_map(answer.neighbors, selection.position, measure=measure, **known(answer, measure), dark=dark)
-    )
+    figure = _named(head_map(answer.near, selection.position, measure=measure, **known(answer, measure), dark=dark))
     script, divs = components({"map": figure}, theme=_theme(colors), wrap_script=False)
     made = _template().render(
         title=_title(answer),
@@ -90,10 +90,11 @@ def page(answer: Answer, selection: Selection, *, dark: bool = False) -> bytes:
         # The script itself: Panel adds scripts of its own to what Bokeh says is needed, which lie elsewhere.
         bokeh=(bokehjs_path() / "js" / "bokeh.min.js").read_text(encoding="utf-8"),
         figure=divs["map"],
+        legible=LEGIBLE,
         figure_script=script,
         data=contents(answer, selection, dark=dark),
-        kinds={name: _kind(part) for name, part in _PARTS.items()},
-        parts={name: _body(part) for name, part in _PARTS.items()},
+        kinds={name: kind(part) for name, part in _PARTS.items()},
+        parts={name: body(part) for name, part in _PARTS.items()},
         script=_read("standalone.js"),
     )
     return made.encode()
@@ -118,7 +119,7 @@ def contents(answer: Answer, selection: Selection, *, dark: bool = False) -> dic
         and ``neighbor`` and ``own`` are indices into them. ``first`` to ``last`` (excluded) are the positions that
         have tables.
     """
-    near, encodings = answer.neighbors, answer.encodings
+    near, encodings = answer.near, answer.encodings
     first, last = _with_tables(answer, selection.position)
     ranked = near.transpose("layer", "head", "position", "rank", ...)
     sequence = answer.sequence.transpose("layer", "head", "position", "rank").isel(position=slice(first, last))
@@ -137,10 +138,13 @@ def contents(answer: Answer, selection: Selection, *, dark: bool = False) -> dic
         "selection": [selection.layer, selection.head, selection.position],
         "layers": answer.layers,
         "shape": [answer.n_layers, answer.n_heads, answer.n_positions],
+        "columns": [answer.n_columns, COLUMN_NAMES[answer.columns]],
+        "question": asked.sentence(answer.request.question),
         "measure": _measure(answer, selection.measure, dark),
         "first": first,
         "last": last,
-        "chips": token_chips(encodings),
+        "chips": (chips := token_chips(encodings)),
+        "chips_help": chips_help(chips),
         "names": _names(answer, kept, ids, first_at),
         "own": _packed(np.searchsorted(ids, own), "<u4"),
         "own_rank": _packed(ranked["own_rank"].values, "<i4"),
@@ -162,8 +166,8 @@ def _measure(answer: Answer, name: str, dark: bool) -> dict[str, Any]:
 
     ``paints`` are the different values as the page shows them: colour, ink and words; ``paint`` are indices into them.
     """
-    measure, limits = MEASURES[name], MEASURES[name].limits(answer.neighbors)
-    values = measure_values(name, answer.neighbors, **known(answer, name))
+    measure, limits = MEASURES[name], MEASURES[name].limits(answer.near)
+    values = measure_values(name, answer.near, **known(answer, name))
     different, inverse = np.unique(values, return_inverse=True)
     # Many values look alike: to so few digits, in so few colours.
     looks = [tuple(each) for each in painted(measure, different, limits, dark)]
@@ -184,7 +188,8 @@ def _with_tables(answer: Answer, position: int) -> tuple[int, int]:
     """First position that has tables, and one past the last: as many as fit, about the chosen one."""
     n = answer.n_positions
     others = int(answer.sequence.sizes["rank"])
-    each = answer.n_layers * answer.n_heads * (int(answer.neighbors.sizes["rank"]) * 8 + others * 6) * _BASE64
+    ranks = int(answer.near.sizes["rank"])
+    each = answer.n_layers * (answer.n_columns * ranks * 8 + answer.n_heads * others * 6) * _BASE64
     count = min(n, max(1, int(MOST_TABLES // each)))
     first = min(max(0, position - count // 2), n - count)
     return first, first + count
@@ -206,7 +211,7 @@ def _attention(answer: Answer, selection: Selection) -> dict[str, Any] | None:
 
 
 def _names(answer: Answer, kept: Any, ids: np.ndarray, first_at: np.ndarray) -> list[str]:
-    near = answer.neighbors
+    near = answer.near
     ranked = near.transpose("layer", "head", "position", "rank", ...)
 
     def column(neighbor: str, own: str) -> np.ndarray:
@@ -224,9 +229,11 @@ def _facts(answer: Answer) -> list[list[str]]:
     return [
         ["Model", f"{attrs['model']} (fingerprint {attrs['fingerprint']})"],
         ["Size", f"{answer.n_layers} layers × {answer.n_heads} heads, {answer.vocab_size:,} vocabulary entries"],
+        ["Question", asked.sentence(answer.request.question)],
         ["Distance", str(attrs["metric"]).replace("_", " ")],
         ["Positional embedding in the vocabulary", "yes" if attrs["positional"] else "no"],
         ["Causal mask", "on" if attrs["causal"] else "off"],
+        *([["Text", said]] if (said := reading.sentence(attrs)) else []),
         ["Saved", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, attnxr {attrs.get('attnxr_version', '')}".strip()],
     ]
 
@@ -284,21 +291,6 @@ def _theme(colors: dict[str, str]) -> Theme:
 
 def _packed(array: np.ndarray, dtype: str) -> str:
     return base64.b64encode(np.ascontiguousarray(array.astype(dtype)).tobytes()).decode()
-
-
-def _kind(part: Any) -> dict[str, Any]:
-    """What a part has when it is made, which of that travels as JSON text, and its style."""
-    own = [name for name in part.param if name not in JSComponent.param]
-    return {
-        "properties": {name: part.param[name].default for name in own},
-        "packed": [name for name in own if isinstance(part.param[name], Packed)],
-        "style": "\n".join(part._stylesheets),
-    }
-
-
-def _body(part: Any) -> str:
-    """The script of a part as it is on the server's page, without being a module."""
-    return part._esm.read_text(encoding="utf-8").replace("export function render", "function render")
 
 
 @cache

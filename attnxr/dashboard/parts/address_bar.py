@@ -20,5 +20,7 @@ class AddressBar(Part):
     query = param.String(default=None, allow_None=True)
     names = param.List(item_type=str)
 
+    reaches_out = True
+
     _sends = {"query": string(100_000)}  # noqa: RUF012
     _esm = Path(__file__).with_suffix(".js")

@@ -1,45 +1,74 @@
+const legible = (text) => globalThis.attnxrLegible?.(text) ?? text
+
 // Tables of names, bars, numbers and notes.
 export function render({ model }) {
   const box = document.createElement("div")
   box.className = "bar-lists"
+
   const make = (tag, className, text) => {
     const node = document.createElement(tag)
     if (className) node.className = className
     if (text !== undefined) node.textContent = text
     return node
   }
-  const rowOf = ([name, length, number, note], bothWays) => {
+  // Where all stays but the words, it is only they that are changed: to lay out new tables costs several times as much.
+  const write = (node, text) => {
+    if (node.textContent !== text) node.textContent = text
+  }
+  const emptyRow = () => {
     const row = make("tr")
-    const first = make("th", "name", name)
+    const first = make("th", "name")
     first.scope = "row"
-    first.title = name
     const bar = make("td", "bar")
     const track = make("span", "track")
-    const fill = make("span", length < 0 ? "fill below" : "fill")
-    const [from, whole] = bothWays ? [50, 50] : [0, 100]
-    const size = Math.min(1, Math.abs(length)) * whole
-    fill.style.left = `${length < 0 ? from - size : from}%`
-    fill.style.width = `${size}%`
-    track.append(fill)
+    track.append(make("span", "fill"))
     bar.append(track)
-    row.append(first, bar, make("td", "figure", number), make("td", "note", note))
+    row.append(first, bar, make("td", "figure"), make("td", "note"))
     return row
   }
-  const listOf = ({ title, columns, rows, wait }) => {
+  const fillRow = (row, [name, length, number, note], bothWays) => {
+    const [first, bar, figure, beside] = row.cells
+    const fill = bar.firstChild.firstChild
+    const [from, whole] = bothWays ? [50, 50] : [0, 100]
+    const size = Math.min(1, Math.abs(length)) * whole
+    write(first, legible(name))
+    first.title = name
+    fill.className = length < 0 ? "fill below" : "fill"
+    fill.style.left = `${length < 0 ? from - size : from}%`
+    fill.style.width = `${size}%`
+    write(figure, number)
+    write(beside, note)
+  }
+  const emptyList = () => {
     const table = make("table")
-    table.append(make("caption", "", title))
-    const head = make("tr")
-    const [name, number, note] = columns
-    for (const [text, className] of [[name, "name"], ["", "bar"], [number, "figure"], [note, "note"]]) {
-      const cell = make(text ? "th" : "td", className, text)
-      if (text) cell.scope = "col"
-      head.append(cell)
-    }
     const thead = make("thead")
-    thead.append(head)
-    const tbody = make("tbody")
+    thead.append(make("tr"))
+    table.append(make("caption"), thead, make("tbody"))
+    const list = make("div", "of")
+    list.append(table)
+    return list
+  }
+  const fillHead = (row, [name, number, note]) => {
+    const texts = [name, "", number, note]
+    if (Array.from(row.cells, (cell) => cell.textContent).join("\0") === texts.join("\0") && row.cells.length > 0) return
+    row.replaceChildren(
+      ...texts.map((text, i) => {
+        const cell = make(text ? "th" : "td", ["name", "bar", "figure", "note"][i], text)
+        if (text) cell.scope = "col"
+        return cell
+      }),
+    )
+  }
+  const fillList = (list, { title, columns, rows, wait }) => {
+    const table = list.firstChild
+    const tbody = table.tBodies[0]
+    write(table.caption, title)
+    fillHead(table.tHead.rows[0], columns)
     const bothWays = rows.some(([, length]) => length < 0)
-    tbody.append(...rows.map((row) => rowOf(row, bothWays)))
+    if (tbody.querySelector(".wait")) tbody.replaceChildren()
+    while (tbody.rows.length > rows.length) tbody.lastChild.remove()
+    while (tbody.rows.length < rows.length) tbody.append(emptyRow())
+    rows.forEach((row, i) => fillRow(tbody.rows[i], row, bothWays))
     if (rows.length === 0) {
       const row = make("tr")
       const cell = make("td", "wait", wait)
@@ -47,10 +76,13 @@ export function render({ model }) {
       row.append(cell)
       tbody.append(row)
     }
-    table.append(thead, tbody)
-    return table
   }
-  const draw = () => box.replaceChildren(...JSON.parse(model.lists).map(listOf))
+  const draw = () => {
+    const lists = JSON.parse(model.lists)
+    while (box.children.length > lists.length) box.lastChild.remove()
+    while (box.children.length < lists.length) box.append(emptyList())
+    lists.forEach((list, i) => fillList(box.children[i], list))
+  }
   model.on("lists", draw)
   draw()
   return box

@@ -1,3 +1,4 @@
+const legible = (text) => globalThis.attnxrLegible?.(text) ?? text
 const FIRST_WAIT = 14
 
 export function render({ model }) {
@@ -15,8 +16,18 @@ export function render({ model }) {
     button.type = "button"
     button.className = "chip"
     button.classList.toggle("special", item.special)
+    button.classList.toggle("generated", item.generated)
     button.classList.toggle("joined", item.joined)
-    button.textContent = item.label
+    const shown = legible(item.label)
+    button.textContent = shown
+    if (shown !== item.label) button.dataset.token = item.label
+    if (item.part) {
+      const part = document.createElement("small")
+      part.textContent = item.part
+      part.classList.toggle("behind", item.label !== "")
+      button.append(part)
+      button.setAttribute("aria-label", item.name)
+    }
     button.title = item.title
     button.dataset.index = index
     return button

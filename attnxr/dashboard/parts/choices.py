@@ -15,7 +15,7 @@ class Choices(Part):
     """A row of labelled lists and switches; sends ``{"name": …, "value": …}`` when one is changed.
 
     A field has ``name``, ``label``, ``value``, ``disabled`` and ``help``, and a list ``options`` of (value, shown)
-    where it is not a switch.
+    where it is not a switch; an option that cannot be chosen has a third entry, which says why.
     """
 
     fields = param.List(item_type=dict)
@@ -28,6 +28,10 @@ class Choices(Part):
         for field in self.fields:
             if one_of(field["name"])(message["name"]):
                 options = field["options"]
-                values = (True, False) if options is None else [value for value, _shown in options]
+                values = (
+                    (True, False)
+                    if options is None
+                    else [value for value, _shown, *refusal in options if not any(refusal)]
+                )
                 return one_of(*values)(message["value"])
         return False

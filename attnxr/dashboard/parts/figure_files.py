@@ -14,7 +14,8 @@ from attnxr.dashboard.parts.take_away import FILES_STYLE
 class FigureFiles(Part):
     """Buttons for the pictures of the figure beside it; sends ``{"format": …}`` when one is pressed.
 
-    It saves the picture when `send` says ``{"format": …, "file": …}``.
+    It saves the picture when `send` says ``{"format": …, "file": …, "caption": […]}``. An SVG has the caption below the
+    figure, a paragraph each.
     """
 
     title = param.String()

@@ -1,3 +1,5 @@
+const legible = (text) => globalThis.attnxrLegible?.(text) ?? text
+
 export function render({ model }) {
   const box = document.createElement("header")
   const line = document.createElement("div")
@@ -12,7 +14,7 @@ export function render({ model }) {
 
   const draw = () => {
     title.textContent = model.title
-    detail.textContent = model.detail
+    detail.textContent = legible(model.detail)
     help.textContent = model.help
     help.hidden = model.help === ""
   }

@@ -47,6 +47,10 @@ export function render({ model }) {
   model.on("remove", () => document.removeEventListener("keydown", listen))
   const hint = document.createElement("p")
   hint.className = "keys"
-  hint.textContent = "Arrow keys move through tokens (← →) and layers (↑ ↓), with Shift through heads."
+  const tell = () => {
+    hint.textContent = model.hint
+  }
+  model.on("hint", tell)
+  tell()
   return hint
 }

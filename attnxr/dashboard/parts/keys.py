@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import param
+
 from attnxr.dashboard.parts.message import index
 from attnxr.dashboard.parts.part import Part
 
@@ -12,8 +14,13 @@ from attnxr.dashboard.parts.part import Part
 class Keys(Part):
     """Listens to the arrow keys; sends ``{"position": …, "layer": …, "head": …}``, each a number of steps.
 
-    One line says so. Where arrows mean something already, in a text box, a list or a tab, they keep their meaning.
+    One line, `hint`, says so. Where arrows mean something already, in a text box, a list or a tab, they keep their
+    meaning.
     """
+
+    hint = param.String(default="Arrow keys move through tokens (← →) and layers (↑ ↓), with Shift through heads.")
+
+    reaches_out = True
 
     _sends = dict.fromkeys(("position", "layer", "head"), index())
     _esm = Path(__file__).with_suffix(".js")

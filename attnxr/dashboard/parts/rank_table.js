@@ -1,3 +1,4 @@
+const legible = (text) => globalThis.attnxrLegible?.(text) ?? text
 const FIRST_HEADS = 12
 // Below this many pixels a column, the distance stands under its token instead of beside it.
 const ONE_LINE_WIDTH = 112
@@ -28,21 +29,26 @@ export function render({ model }) {
   scroller.append(table)
   box.append(scroller, legend)
   let heads = 0
+  let named = "head"  // what a column is; empty where there is but one, of no head
 
   const nameRow = () => {
     const row = make("tr", "names")
-    const corner = make("th", "corner", "head")
+    const corner = make("th", "corner", named)
     corner.scope = "row"
     row.append(corner)
     for (let head = 0; head < heads; head++) {
       const cell = make("th")
       cell.scope = "col"
       cell.dataset.head = head
-      const button = make("button", "", String(head))
-      button.type = "button"
-      button.ariaLabel = `head ${head}`
-      button.ariaPressed = "false"
-      cell.append(button)
+      if (named) {
+        const button = make("button", "", String(head))
+        button.type = "button"
+        button.ariaLabel = `${named} ${head}`
+        button.ariaPressed = "false"
+        cell.append(button)
+      } else {
+        cell.textContent = "stream"
+      }
       row.append(cell)
     }
     return row
@@ -77,7 +83,10 @@ export function render({ model }) {
     const className = `${mark ?? ""}${Number(cell.dataset.head) === model.head ? " chosen" : ""}`
     if (cell.className !== className) cell.className = className
     write(number, distance)
-    write(word, token)
+    const shown = legible(token)
+    write(word, shown)
+    if (shown !== token) word.dataset.token = token
+    else if (word.dataset.token) delete word.dataset.token
     if (word.hasAttribute("title")) word.title = token
     const sub = word.children[0]
     if (note && sub) write(sub, note)
@@ -111,7 +120,7 @@ export function render({ model }) {
     show()
   }
   const draw = () => {
-    const { heads: count, own, cells } = JSON.parse(model.table)
+    const { heads: count, name = named, own, cells } = JSON.parse(model.table)
     const waiting = count === undefined
     const [columns, rows] = waiting
       ? [heads || FIRST_HEADS, tbody.rows.length || model.expected_rows]
@@ -119,9 +128,10 @@ export function render({ model }) {
     caption.textContent = model.caption
     scroller.setAttribute("aria-label", model.caption)
     table.classList.toggle("waiting", waiting)
-    const built = columns !== heads || rows !== tbody.rows.length
+    const built = columns !== heads || rows !== tbody.rows.length || name !== named
     if (built) {
       heads = columns
+      named = name
       build(rows)
     }
     const lines = waiting ? [] : [...(model.has_own ? [own] : []), ...cells]
@@ -149,7 +159,7 @@ export function render({ model }) {
   // What is cut off is told when the pointer rests on it.
   table.addEventListener("mouseover", (event) => {
     const word = event.target.closest("td")?.querySelector(".token")
-    if (word) word.title = word.firstChild.data
+    if (word) word.title = word.dataset.token ?? word.firstChild.data
   })
   new ResizeObserver(fit).observe(scroller)
   model.on("table", draw)

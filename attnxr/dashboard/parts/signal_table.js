@@ -1,3 +1,4 @@
+const legible = (text) => globalThis.attnxrLegible?.(text) ?? text
 const COLUMNS = ["head", "nearest token", "distance", "by chance", "p", "q", "verdict"]
 const FIRST_HEADS = 12
 
@@ -34,13 +35,13 @@ export function render({ model }) {
     row.dataset.head = index
     const first = make("th")
     first.scope = "row"
-    const button = make("button", "", String(index))
+    const button = make("button", "", model.column ? String(index) : "stream")
     button.type = "button"
-    button.ariaLabel = `head ${index}`
+    button.ariaLabel = model.column ? `${model.column} ${index}` : "stream"
     first.append(button)
     row.append(first)
     cells.forEach((text, i) => {
-      const cell = make("td", i === 0 ? "token" : i === 5 ? "verdict" : "figure", text)
+      const cell = make("td", i === 0 ? "token" : i === 5 ? "verdict" : "figure", i === 0 ? legible(text) : text)
       if (i === 0) cell.title = text
       row.append(cell)
     })
@@ -56,6 +57,7 @@ export function render({ model }) {
   }
   const draw = () => {
     const rows = JSON.parse(model.rows)
+    names.firstChild.textContent = model.column
     const waiting = rows.length === 0
     table.classList.toggle("waiting", waiting)
     const blank = Array(COLUMNS.length - 1).fill("")

@@ -20,6 +20,7 @@ class SignalTable(Part):
     lines = param.List(item_type=list)
     head = param.Integer(default=-1)
     caption = param.String()
+    column = param.String(default="head", doc="What a row is of; empty where there is one row, of no head.")
 
     _sends = {"head": index()}  # noqa: RUF012
     _esm = Path(__file__).with_suffix(".js")

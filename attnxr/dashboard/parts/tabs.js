@@ -27,11 +27,13 @@ export function render({ model }) {
   box.append(list, ...panels)
 
   const open = (index) => {
+    const another = panels[index].hidden
     tabs.forEach((tab, other) => {
       tab.ariaSelected = String(other === index)
       tab.tabIndex = other === index ? 0 : -1
       panels[other].hidden = other !== index
     })
+    if (model.pages && another) list.scrollIntoView({ block: "center" }) // what stands above it may lie over it
   }
   // What is open is shown at once; what is in it may come later.
   const choose = (index) => {
@@ -59,8 +61,20 @@ export function render({ model }) {
     tabs[there].focus()
     choose(there)
   })
+  // What is in the open one may come later, and the browser moves what is above it meanwhile.
+  const reveal = () => {
+    tabs.find((tab) => tab.ariaSelected === "true").focus({ preventScroll: true })
+    const scroll = () => {
+      const { top } = list.getBoundingClientRect()
+      if (top < 46 || top > 70) list.scrollIntoView({ block: "start" })
+    }
+    const grown = new ResizeObserver(() => requestAnimationFrame(scroll))
+    grown.observe(box)
+    setTimeout(() => grown.disconnect(), 1500)
+  }
   const show = () => open(Math.max(0, model.names.indexOf(model.open)))
   model.on("open", show)
+  model.on("msg:custom", reveal)
   show()
   return box
 }

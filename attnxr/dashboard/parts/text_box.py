@@ -8,7 +8,7 @@ import param
 
 from attnxr.dashboard.parts.message import string
 from attnxr.dashboard.parts.part import Part
-from attnxr.dashboard.session.opened import MOST_TEXT
+from attnxr.dashboard.session.limits import LIMITS
 
 
 class TextBox(Part):
@@ -16,7 +16,7 @@ class TextBox(Part):
 
     text = param.String()
     label = param.String("Text")
-    most = param.Integer(default=MOST_TEXT, doc="Characters that a text may have.")
+    most = param.Integer(default=LIMITS.text_characters, doc="Characters that a text may have.")
 
-    _sends = {"text": string(MOST_TEXT)}  # noqa: RUF012
+    _sends = {"text": string(LIMITS.text_characters)}  # noqa: RUF012
     _esm = Path(__file__).with_suffix(".js")

@@ -1,3 +1,5 @@
+const legible = (text) => globalThis.attnxrLegible?.(text) ?? text
+
 // Two lists of neighbours side by side; what is in both says at which rank of the other.
 export function render({ model }) {
   const box = document.createElement("div")
@@ -32,7 +34,7 @@ export function render({ model }) {
     const tbody = make("tbody")
     rows.forEach(([token, far, other], i) => {
       const row = make("tr", other > 0 ? "both" : "")
-      const word = make("td", "word", token)
+      const word = make("td", "word", legible(token))
       word.title = token
       row.append(cell("th", "", String(i + 1), "row"), word, make("td", "far", far), make("td", "other", other > 0 ? `↔ ${other}` : "–"))
       tbody.append(row)

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from attnxr.dashboard.rows.neighbors import number, token_label
+from attnxr.dashboard.rows.neighbors import number
 from attnxr.dashboard.session.answer import Answer, Request
 from attnxr.dashboard.session.comparing import Comparison
+from attnxr.plots.grids import token_label
 from attnxr.tokens import label
 
 _MOST_NAMED = 12
@@ -36,12 +37,15 @@ def neighbor_lists(comparison: Comparison, layer: int, head: int, position: int)
     lists = [_list(a, layer, head, position)]
     sides = _sides(a.request, b.request)
     row = comparison.row(position)
-    if row is None or comparison.differences is None:
+    if comparison.differences is None and counterpart >= 0:
+        lists.append(_list(b, layer, head, counterpart))
+        note = comparison.refusal
+    elif row is None or comparison.differences is None:
         name = f"“{token_label(a.encodings, position)}” at position {position}"
         note = comparison.refusal or f"{name} has no counterpart in the other text."
     else:
         lists.append(_list(b, layer, head, counterpart))
-        here = comparison.differences.isel(layer=layer, head=head, position=row)
+        here = comparison.differences.isel(layer=layer, head=a.column(head), position=row)
         n = int(here.attrs["n"])
         note = f"{round(float(here['overlap']) * n)} of {n} are in both; rank-biased overlap {float(here['rbo']):.2f}"
         if "attention_distance" in here:
@@ -62,6 +66,8 @@ def _sides(a: Request, b: Request) -> tuple[str, str]:
         return a.model, b.model
     if a.text != b.text:
         return "this text", "the other text"
+    if a.question != b.question:
+        return "this question", "the other question"
     return ("mask off", "mask on") if b.causal else ("mask on", "mask off")
 
 
@@ -87,7 +93,7 @@ def _named(answer: Answer, positions: np.ndarray) -> str:
 
 
 def _list(answer: Answer, layer: int, head: int, position: int) -> dict[str, Any]:
-    here = answer.neighbors.isel(layer=layer, head=head, position=position)
+    here = answer.near.isel(layer=layer, head=answer.column(head), position=position)
     columns = (here[name].values for name in ("neighbor", "neighbor_text", "distance"))
     return {
         "title": f"“{token_label(answer.encodings, position)}” at position {position}",

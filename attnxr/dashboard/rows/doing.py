@@ -137,6 +137,16 @@ def effect_rows(effects: xr.Dataset) -> list[Row]:
     return rows
 
 
+def effect_line(effect: xr.Dataset) -> str:
+    """What a word in the place of what a head wrote does, in words, given `attnxr.effects` of that one replacement."""
+    measure = whole_text_measure(effect)
+    change, share = float(effect[measure]), float(effect["recovered"].sel(measure=measure))
+    if np.isnan(share):
+        return "none here: with the head's mean in its place the output stays as it is"
+    word = label(effect["replacement_token"].item(), effect["replacement_text"].item())
+    return f"“{word}” in its place recovers {_share(share)} (the output changes by {_change(change)})"
+
+
 def _share(value: float) -> str:
     """In percent; there is no bound below, and where the mean changes hardly anything the digits say nothing."""
     return f"{value:.0%}" if value >= _LEAST_SHARE else f"< {_LEAST_SHARE:.0%}"

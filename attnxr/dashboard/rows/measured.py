@@ -34,14 +34,14 @@ def known(answer: Answer, name: str) -> dict[str, Any]:
     return {
         "significance": landed(answer, name) if name == "q_value" else (),
         "overlaps": answer.overlap if name == "overlap" else None,
-        "effects": landed(answer, name) if name == "recovered" else (),
+        "effects": landed(answer, name) if name == "recovered" and answer.columns == "head" else (),
     }
 
 
 def _needed(state: State) -> Aspect | None:
     """What the chosen measure needs at the selection, if it needs anything."""
     kind = _KINDS.get(state.measure)
-    if kind is None:
+    if kind is None or (kind == "recovered" and state.answer is not None and state.answer.columns != "head"):
         return None
     return Aspect(kind, layer=state.layer) if kind == "significance" else Aspect(kind, position=state.position)
 
@@ -73,11 +73,11 @@ def token_paint(state: State, dark: bool = False) -> tuple[dict[str, Any], list[
     answer = state.answer
     if answer is None or "own_rank" not in answer.neighbors:
         return {}, []
-    measure = chosen(state)
-    limits = measure.limits(answer.neighbors)
-    values = measure_values(state.measure, answer.neighbors, head=state.head, **known(answer, state.measure))
+    measure, column = chosen(state), answer.column(state.head)
+    limits = measure.limits(answer.near)
+    values = measure_values(state.measure, answer.near, head=column, **known(answer, state.measure))
     key = {
-        "label": f"In layer {answer.layers[state.layer]}, head {state.head}: {measure.title}",
+        "label": f"In {answer.where(state.layer, state.head)}: {measure.title}",
         "steps": scale(measure, limits, dark),
     }
     colored = painted(measure, values[state.layer], limits, dark)

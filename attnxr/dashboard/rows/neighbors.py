@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from attnxr.dashboard.session.answer import Answer
+from attnxr.dashboard.session.answer import COLUMN_NAMES, Answer
 from attnxr.plots.grids import token_names
-from attnxr.tokens import label
+from attnxr.tokens import label, pieces
 from attnxr.vocabulary.paths import Name
 
 _CHECKS = {"reconstruction": "W_O z", "identity": "identity", "unchanged": "output unchanged"}
@@ -39,29 +39,41 @@ def token_chips(encodings: xr.Dataset) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``label`` (how the token is shown), ``special`` (whether the model put it there), ``joined`` (whether
-        it goes on with the word before it) and ``title`` (what is said of it when the pointer rests on it).
+        ``label`` (what stands on it), ``part`` (which of the tokens it is that are the bytes of one character, as
+        ``2/3``: the first one's label is that character, and the others have none), ``name`` (what the token is called
+        by itself), ``special`` (whether the model put it there), ``generated`` (whether the model wrote it), ``joined``
+        (whether it goes on with the word before it) and ``title`` (what is said of it when the pointer rests on it).
     """
-    names = token_names(encodings)
+    shown = pieces(encodings["token"].values, encodings["text"].values)
     special = encodings["is_special"].values.astype(bool)
     words = encodings["word"].values
+    n_own = len(words) - int(encodings.attrs.get("generated", 0))
     joined = np.zeros(len(words), dtype=bool)
     joined[1:] = (words[1:] == words[:-1]) & (words[1:] >= 0)
     return [
         {
-            "label": name,
+            "label": piece.name if piece.count == 1 else piece.character if piece.number == 1 else "",
+            "part": f"{piece.number}/{piece.count}" if piece.count > 1 else "",
+            "name": piece.name,
             "special": bool(special[i]),
-            "joined": bool(joined[i]),
-            "title": f"position {i}, token {encodings['token'].values[i]}, id {encodings['token_id'].values[i]}",
+            "generated": i >= n_own,
+            "joined": bool(joined[i]) or piece.number > 1,
+            "title": f"position {i}, token {encodings['token'].values[i]}, id {encodings['token_id'].values[i]}"
+            + (f", part {piece.number} of {piece.count} of {piece.character}" if piece.count > 1 else "")
+            + (", generated" if i >= n_own else ""),
         }
-        for i, name in enumerate(names)
+        for i, piece in enumerate(shown)
     ]
 
 
-def token_label(encodings: xr.Dataset, position: int) -> str:
-    """How the token at a position is shown."""
-    here = slice(position, position + 1)
-    return _labels(encodings["token"].values[here], encodings["text"].values[here])[0]
+def chips_help(chips: list[dict[str, Any]]) -> str:
+    """What the chips of a text are, as of `token_chips`; of what is not among them nothing is said."""
+    said = "The pieces the model reads. Pieces that touch belong to one word; pale ones are the model's own."
+    if any(chip["part"] for chip in chips):
+        said += " Of several that are the bytes of one character, the first shows it, and each says which it is."
+    if any(chip["generated"] for chip in chips):
+        said += " Underlined ones the model wrote itself."
+    return said
 
 
 def neighbor_table(answer: Answer, layer: int, position: int) -> dict[str, Any]:
@@ -77,22 +89,24 @@ def neighbor_table(answer: Answer, layer: int, position: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``heads`` (their number), ``own`` (rank and distance of the own token, by head) and ``cells`` (by rank
+        ``heads`` (the number of columns), ``name`` (what a column is, empty where there is but one), ``own`` (rank and
+        distance of the own token, by head) and ``cells`` (by rank
         and head: token, distance, mark; the mark is "own", "text" or empty).
     """
-    near = answer.neighbors
+    near = answer.near
     here = partial(_at, near, layer, position)
     own = here("neighbor_id") == int(near["token_id"].values[position])
     marks = np.where(own, "own", np.where(here("in_sequence"), "text", ""))
     names = _labels(here("neighbor").ravel(), here("neighbor_text").ravel())
     cells = zip(names, here("distance").ravel(), marks.ravel(), strict=True)
     return {
-        "heads": answer.n_heads,
+        "heads": answer.n_columns,
+        "name": COLUMN_NAMES[answer.columns],
         "own": [
             [f"{rank:,}", number(distance)]
             for rank, distance in zip(here("own_rank"), here("own_distance"), strict=True)
         ],
-        "cells": _by_rank([[name, number(distance), str(mark)] for name, distance, mark in cells], answer),
+        "cells": _by_rank([[name, number(distance), str(mark)] for name, distance, mark in cells], answer.n_columns),
     }
 
 
@@ -119,7 +133,7 @@ def sequence_table(answer: Answer, layer: int, position: int) -> dict[str, Any]:
         [names[other], number(distance), "own" if same[other] else "", str(other)]
         for other, distance in zip(here("neighbor_position").ravel(), here("distance").ravel(), strict=True)
     ]
-    return {"heads": answer.n_heads, "own": [], "cells": _by_rank(cells, answer)}
+    return {"heads": answer.n_heads, "name": "head", "own": [], "cells": _by_rank(cells, answer.n_heads)}
 
 
 def fidelity(checks: xr.Dataset) -> dict[str, Any]:
@@ -179,8 +193,8 @@ def _at(dataset: xr.Dataset, layer: int, position: int, name: str) -> np.ndarray
     return here.transpose(*(dim for dim in ("rank", "head") if dim in here.dims)).values
 
 
-def _by_rank(cells: list[list[str]], answer: Answer) -> list[list[list[str]]]:
-    return [cells[i : i + answer.n_heads] for i in range(0, len(cells), answer.n_heads)]
+def _by_rank(cells: list[list[str]], columns: int) -> list[list[list[str]]]:
+    return [cells[i : i + columns] for i in range(0, len(cells), columns)]
 
 
 def _labels(tokens: np.ndarray, texts: np.ndarray) -> list[str]:

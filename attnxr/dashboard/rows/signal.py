@@ -53,6 +53,26 @@ def signal_rows(near: xr.Dataset, significance: xr.Dataset | None, layer: int, p
     ]
 
 
+def vector_line(near: xr.Dataset, significance: xr.Dataset, layer: int, column: int, position: int) -> str:
+    """How the nearest distance of one vector compares with chance, in words.
+
+    Parameters
+    ----------
+    near : xarray.Dataset
+        What ``model.neighbors`` returns, with a dimension ``head``.
+    significance : xarray.Dataset
+        What `attnxr.significance` returned, of that vector alone.
+    layer, column, position : int
+        Indices of the vector in `near`.
+    """
+    first = near[["neighbor", "neighbor_text"]].isel(layer=layer, head=column, position=position, rank=0)
+    p, draws = float(significance["nearest_p"]), int(significance.attrs["draws"])
+    farther = 1 + draws - round(p * (1 + draws))
+    among = f"all {draws}" if farther == draws else f"{farther} of {draws}"
+    name = label(first["neighbor"].item(), first["neighbor_text"].item())
+    return f"“{name}” is nearer than {among} random vectors (p {MEASURES['q_value'].write(p)})"
+
+
 def signal_line(significance: xr.Dataset) -> str:
     """How many heads and positions of a layer are nearer than chance, in words."""
     q = significance["nearest_q"].values

@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tornado.httputil import HTTPHeaders
+from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.web import OutputTransform, RequestHandler
 
 HEADERS: Mapping[str, str] = {
@@ -42,17 +42,35 @@ _TALKATIVE = (
     *("bokeh.document", "bokeh.application.application", "bokeh.core.property.validation"),
     *("tornado.access", "tornado.application", "tornado.general", "asyncio", "panel"),
 )
+# Bokeh warns so of each message to one who leaves while the page opens; that he has left is told beside it.
+_LEFT = "Failed sending message as connection was closed"
 _access = logging.getLogger("attnxr.access")
 
 
 class Headers(OutputTransform):
-    """Puts `HEADERS` on every answer of a Tornado application."""
+    """Puts `HEADERS` on every answer of a Tornado application.
+
+    Parameters
+    ----------
+    request : tornado.httputil.HTTPServerRequest
+    frames : sequence of str
+        Hosts whose pages may have this one in a frame.
+    """
+
+    def __init__(self, request: HTTPServerRequest, frames: Sequence[str] = ()) -> None:
+        super().__init__(request)
+        self._headers = dict(HEADERS)
+        if frames:
+            own = "frame-ancestors 'self'"
+            policy = self._headers["Content-Security-Policy"].replace(own, " ".join([own, *frames]))
+            self._headers["Content-Security-Policy"] = policy
+            del self._headers["X-Frame-Options"]  # which knows no other hosts
 
     def transform_first_chunk(
         self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
     ) -> tuple[int, HTTPHeaders, bytes]:
         """Add them; Tornado calls it."""
-        for name, value in HEADERS.items():
+        for name, value in self._headers.items():
             headers.setdefault(name, value)
         headers.pop("Server", None)
         return status_code, headers, chunk
@@ -69,7 +87,9 @@ class Discreet(logging.Filter):
     """Rewrites what a library logs of an error: in one line, without what a visitor sent."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite a record, and let it through."""
+        """Rewrite a record, and let it through, unless it says no more than that a visitor has left."""
+        if record.msg == _LEFT:
+            return False
         error = record.exc_info[1] if record.exc_info else _error_in(record.args)
         first = str(record.msg).partition("\n")[0]
         said = re.sub(r"%[-#0-9.]*[a-zA-Z]", "…", first) if record.args else re.sub(r"\?\S*", "?…", first)

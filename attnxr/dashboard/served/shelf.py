@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
+import shlex
 from collections.abc import Callable, Sequence
 from threading import Lock
 
+from attnxr.errors import InputError
 from attnxr.loading.by_name import is_cached
 from attnxr.model import Model, load_model
 
@@ -84,13 +87,21 @@ def offered(arguments: Sequence[str]) -> list[str]:
     Parameters
     ----------
     arguments : sequence of str
-        What the server was started with; without any, the embedded model and roberta-base are offered.
+        What the server was started with; without any, those of ``ATTNXR_MODELS`` are offered, with spaces between them
+        as in a shell; without that, the embedded model and roberta-base.
 
     Returns
     -------
     list of str
         The names, each once.
     """
+    try:
+        arguments = arguments or shlex.split(os.environ.get("ATTNXR_MODELS", ""))
+    except ValueError as error:
+        raise InputError(
+            f"ATTNXR_MODELS was set to {os.environ['ATTNXR_MODELS']!r:.200} ({error}); expected names of models with "
+            "spaces between them, and quotes around one that has spaces."
+        ) from error
     if arguments:
         return list(dict.fromkeys(arguments))
     return [BESIDE, EMBEDDED] if is_cached(BESIDE) else [EMBEDDED, BESIDE]

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import xarray as xr
 
 from attnxr.analysis.overlap import overlap
+from attnxr.dashboard.session.asking import Offered
 from attnxr.dashboard.session.opened import Opened
-from attnxr.options import Metric
+from attnxr.options import Metric, Of, ReadAs, Space, VocabLayer
 
+COLUMN_NAMES = {"head": "head", "kv_head": "key/value head", "": ""}
+"""What a vector's place in its layer is called, by the dimension it stands for."""
 Report = Callable[[str, float | None], None]
 """Told what is being done, and what fraction of it is done where that is known. It may raise, which ends the work."""
 
@@ -34,6 +38,16 @@ class Request:
         Whether tokens see only those before them; None is the model's own way.
     opened : Opened, optional
         A file that holds the answer, or some of it; the model then only gives what is not in it.
+    of, space, vocab_layer : str or int
+        Which vectors are compared with what of the vocabulary, of which layer, as ``Model.neighbors`` takes them.
+    k : int
+        How many neighbours; of a smaller vocabulary all.
+    read_as : {"text", "bos", "bare", "chat", "prompt"}
+        How the text is read: see `attnxr.inputs.reading.arguments`.
+    continued : int
+        How many tokens the model writes behind the text.
+    seed : int, optional
+        By which they are drawn; by default they are the likeliest.
     """
 
     text: str
@@ -42,6 +56,23 @@ class Request:
     positional: bool
     causal: bool | None = None
     opened: Opened | None = None
+    of: Of = "encoding"
+    space: Space = "value"
+    vocab_layer: VocabLayer = "input"
+    k: int = 15
+    read_as: ReadAs = "text"
+    continued: int = 0
+    seed: int | None = None
+
+    @property
+    def run(self) -> tuple[object, ...]:
+        """What encodings depend on, but for the weights of the model: those of equal runs are equal."""
+        return self.text, self.model, self.causal, self.read_as, self.continued, self.seed
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """What ``Model.neighbors`` is asked, but for how many."""
+        return {name: getattr(self, name) for name in ("of", "space", "vocab_layer", "metric", "positional")}
 
 
 @dataclass(frozen=True)
@@ -81,6 +112,12 @@ class Answer:
         Number of entries in the model's vocabulary.
     checks : xarray.Dataset
         What ``model.verify`` returned; empty where the answer came out of a file without the model.
+    questions : xarray.Dataset or None
+        What ``model.questions`` returned; None where the answer came out of a file without the model.
+    readings : tuple of str
+        What ``model.readings`` says; empty where the answer came out of a file without the model.
+    can_generate : bool
+        What ``model.can_generate`` says.
     aspects : dict
         What has been computed of it since, by `Aspect`. All who look at this answer share it.
     refusals : dict
@@ -93,6 +130,9 @@ class Answer:
     sequence: xr.Dataset
     vocab_size: int
     checks: xr.Dataset
+    questions: xr.Dataset | None = None
+    readings: tuple[ReadAs, ...] = ()
+    can_generate: bool = False
     aspects: dict[Aspect, xr.Dataset] = field(default_factory=dict, repr=False)
     refusals: dict[Aspect, str] = field(default_factory=dict, repr=False)
 
@@ -114,7 +154,48 @@ class Answer:
     @property
     def n_heads(self) -> int:
         """Number of heads in each layer."""
-        return int(self.neighbors.sizes["head"])
+        return int(self.encodings.sizes["head"])
+
+    @cached_property
+    def near(self) -> xr.Dataset:
+        """The neighbours with a dimension ``head`` whatever vectors they are of.
+
+        As long as the model has heads; key/value heads, where several heads share them; or 1 where vectors have none.
+        """
+        return framed(self.neighbors)
+
+    @property
+    def columns(self) -> str:
+        """What `near` has along ``head``: "head", "kv_head", or "" for vectors without heads."""
+        return next((dim for dim in ("head", "kv_head") if dim in self.neighbors.dims), "")
+
+    @property
+    def n_columns(self) -> int:
+        """How many vectors each layer and token has."""
+        return int(self.near.sizes.get("head", self.n_heads))
+
+    def column(self, head: int) -> int:
+        """Index along ``head`` of `near` of what a head has, or shares with others."""
+        return head * self.n_columns // self.n_heads
+
+    def head_of(self, column: int, head: int) -> int:
+        """The head to choose where a column is: the chosen one if it shares the column, else the first that does."""
+        shared = self.n_heads // self.n_columns
+        return head if head // shared == column else column * shared
+
+    def named(self, head: int) -> str:
+        """What a vector's place in its layer is called; empty for vectors without heads."""
+        words = COLUMN_NAMES[self.columns]
+        return f"{words} {self.column(head)}" if words else ""
+
+    def where(self, layer: int, head: int) -> str:
+        """The layer and, of vectors that have them, the head, in words."""
+        return ", ".join(filter(None, [f"layer {self.layers[layer]}", self.named(head)]))
+
+    @cached_property
+    def offered(self) -> Offered:
+        """What can be asked of the model."""
+        return Offered(self.questions, tuple(self.layers), self.readings, self.can_generate)
 
     @property
     def n_positions(self) -> int:
@@ -124,4 +205,18 @@ class Answer:
     @cached_property
     def overlap(self) -> xr.Dataset | None:
         """What `attnxr.overlap` says of each layer and the one before it, worked out once; None where there is one."""
-        return overlap(self.neighbors) if self.n_layers > 1 else None
+        return overlap(self.near) if self.n_layers > 1 else None
+
+
+def framed(dataset: xr.Dataset) -> xr.Dataset:
+    """A Dataset of a text's vectors with a dimension ``head``: of length 1 where they have none."""
+    if "head" in dataset.dims:
+        return dataset
+    if "kv_head" in dataset.dims:
+        return dataset.rename(kv_head="head")
+    wide = {
+        name: (("layer", "head", *each.dims[1:]), each.values[:, None], each.attrs)
+        for name, each in dataset.data_vars.items()
+        if each.dims[:1] == ("layer",)
+    }
+    return dataset.drop_vars("head", errors="ignore").assign(wide).assign_coords(head=[0])

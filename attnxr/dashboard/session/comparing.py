@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from attnxr.analysis.comparison import comparison
-from attnxr.dashboard.session.answer import Answer, Request
+from attnxr.dashboard.session.answer import COLUMN_NAMES, Answer, Request
 from attnxr.errors import InputError
 
-CHANGES = {"causal": "the causal mask turned", "text": "another text", "model": "another model"}
+CHANGES = {
+    "causal": "the causal mask turned",
+    "text": "another text",
+    "model": "another model",
+    "question": "another question",
+}
 """What the second answer may differ in from the first."""
 
 
@@ -47,7 +53,9 @@ class Comparison:
         return int(np.flatnonzero(self.differences["position"].values == position)[0])
 
 
-def changed(answer: Answer, change: str, text: str, model: str) -> Request:
+def changed(
+    answer: Answer, change: str, text: str, model: str, question: Mapping[str, Any] = MappingProxyType({})
+) -> Request:
     """Derive the second request from the first.
 
     Parameters
@@ -58,6 +66,8 @@ def changed(answer: Answer, change: str, text: str, model: str) -> Request:
         One of `CHANGES`.
     text, model : str
         The other text and the other model.
+    question : mapping
+        ``of``, ``space``, ``vocab_layer`` and ``metric`` of the other question.
 
     Returns
     -------
@@ -72,6 +82,11 @@ def changed(answer: Answer, change: str, text: str, model: str) -> Request:
     request = answer.request
     if change == "causal":
         return replace(request, causal=not answer.encodings.attrs["causal"])
+    if change == "question":
+        other = replace(request, **question)
+        if other == request:
+            raise InputError("That is the same question. Choose another one.")
+        return other
     if change == "text":
         if not text.strip():
             raise InputError("Type another text to compare with.")
@@ -102,16 +117,28 @@ def held_against(a: Answer, b: Answer, report: Callable[[float], object] = lambd
     Comparison
         With a refusal where they cannot be compared.
     """
-    nothing = np.full(a.n_positions, -1)
-    shapes = [(each.n_layers, each.n_heads) for each in (a, b)]
+    same_tokens = np.array_equal(a.neighbors["token"].values, b.neighbors["token"].values)
+    nothing = np.arange(a.n_positions) if same_tokens else np.full(a.n_positions, -1)
+    shapes = [(each.n_layers, each.n_columns, each.columns) for each in (a, b)]
     if shapes[0] != shapes[1]:
-        said = [f"{each.encodings.attrs['model']} has {each.n_layers} layers × {each.n_heads} heads" for each in (a, b)]
-        return Comparison(a, b, None, nothing, f"{' and '.join(said)}: their heads have no counterparts in each other.")
-    both_attend = all("attention" in each.encodings for each in (a, b))
+        said = [f"{each.encodings.attrs['model']} has {_shape(each)}" for each in (a, b)]
+        refusal = f"{' and '.join(said)}: their heads have no counterparts in each other."
+        if a.encodings.attrs["fingerprint"] == b.encodings.attrs["fingerprint"]:
+            refusal = (
+                f"The one is of {_shape(a)}, the other of {_shape(b)}: there is no map of differences. The lists stand "
+                "side by side."
+            )
+        else:
+            nothing = np.full(a.n_positions, -1)
+        return Comparison(a, b, None, nothing, refusal)
+    # Attention belongs to heads, and is the same whatever is asked of them.
+    both_attend = a.request.run != b.request.run and all(
+        "attention" in each.encodings and each.columns == "head" for each in (a, b)
+    )
     layers = []
     try:
         for layer in range(a.n_layers):
-            near: Any = [each.neighbors.isel(layer=[layer]) for each in (a, b)]
+            near: Any = [each.near.isel(layer=[layer]) for each in (a, b)]
             attention = [each.encodings[["attention"]].isel(layer=[layer]) for each in (a, b)] if both_attend else []
             layers.append(comparison(*near, *attention).drop_dims("key_position", errors="ignore"))
             report((layer + 1) / a.n_layers)
@@ -123,3 +150,9 @@ def held_against(a: Answer, b: Answer, report: Callable[[float], object] = lambd
     counterpart = nothing.copy()
     counterpart[differences["position"].values] = differences["other_position"].values
     return Comparison(a, b, differences, counterpart)
+
+
+def _shape(answer: Answer) -> str:
+    """How many vectors a token has, in words."""
+    layers, name = f"{answer.n_layers} layers", COLUMN_NAMES[answer.columns]
+    return f"{layers} × {answer.n_columns} {name}s" if name else f"{layers} without heads"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isqrt
@@ -13,18 +14,19 @@ import numpy as np
 import xarray as xr
 
 from attnxr import texts
+from attnxr.dashboard.session.asking import CONTINUED
+from attnxr.dashboard.session.limits import LIMITS
 from attnxr.errors import AttnxrError, InputError
 from attnxr.model import Model
-from attnxr.options import METRICS
+from attnxr.options import READ_AS, STREAM_VECTORS
 from attnxr.plausible import check_model
+from attnxr.query.request import Options
 from attnxr.saved import Saved, read_apart
 from attnxr.schema import NEIGHBORS
 
-MOST_TEXT = 200_000
-"""Characters of a text that a page takes: all of it is read, however few tokens the model takes."""
 _MOST_PAIRS = 1 << 27  # of positions, of all heads of a layer: they are compared with each other
 _MOST_OF = {"layer": 1_000, "head": 1_000, "rank": 1_000}
-_ASKED = {"of": "encoding", "space": "value", "vocab_layer": "input"}
+_MOST_WORD = 40  # characters
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,14 @@ class Opened:
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """Values of the inputs, as far as the file says them: text, metric, positional, causal."""
+        """Values of the inputs, as far as the file says them."""
         attrs = self.saved.attrs
-        said: dict[str, Any] = {"text": attrs["text"], "causal": bool(attrs["causal"])}
+        said: dict[str, Any] = {"causal": bool(attrs["causal"]), **_read(attrs)}
         if self.saved.neighbors is not None:
             asked = self.saved.neighbors.attrs
-            said |= {"metric": asked["metric"], "positional": bool(asked["positional"])}
+            said |= {name: asked[name] for name in ("metric", "of", "space")}
+            said["vocab_layer"] = layer if isinstance(layer := asked["vocab_layer"], str) else int(layer)
+            said |= {"positional": bool(asked["positional"]), "k": self.saved.neighbors.sizes["rank"]}
         return said
 
     @property
@@ -64,6 +68,35 @@ class Opened:
     def fingerprint(self) -> str:
         """Fingerprint of that model."""
         return str(self.saved.attrs["fingerprint"])
+
+
+def _read(attrs: dict[str, Any]) -> dict[str, Any]:
+    """What was typed, how it was read, and what the model was asked to write behind it."""
+    generated = min(int(attrs.get("generated", 0)), CONTINUED[-1])
+    found = {
+        "text": str(attrs.get("own_text", attrs["text"])),
+        "read_as": str(attrs.get("read_as", "text")),
+        "continued": generated,
+        "seed": int(attrs["seed"]) if generated and "seed" in attrs else None,
+    }
+    if found["read_as"] in ("chat", "prompt"):
+        # A text of a template has its special tokens; one message is what this page can be asked with.
+        message = _message(attrs.get("messages"))
+        found |= {"read_as": "bare"} if message is None else {"text": message}
+    return found
+
+
+def _message(messages: object) -> str | None:
+    """What a user said, where that is all of a chat."""
+    try:
+        found = json.loads(str(messages))
+    except (ValueError, RecursionError):
+        return None
+    one = found[0] if isinstance(found, list) and len(found) == 1 else None
+    if not isinstance(one, dict) or one.keys() != {"role", "content"} or one["role"] != "user":
+        return None
+    content = one["content"]
+    return content if isinstance(content, str) and 0 < len(content) <= LIMITS.text_characters else None
 
 
 def open_file(path: Path, name: str) -> Opened:
@@ -99,12 +132,25 @@ def open_file(path: Path, name: str) -> Opened:
 def _check_whole(dataset: xr.Dataset) -> None:
     if "text_id" in dataset.coords:
         raise InputError("The file has several texts in it; this page shows one. Save them one by one.")
-    if len(dataset.attrs["text"]) > MOST_TEXT:
-        raise InputError(f"The file's text has more than {MOST_TEXT:,} characters, which are the most a page takes.")
+    attrs = dataset.attrs
+    if not isinstance(attrs.get("own_text", ""), str) or attrs.get("read_as", "text") not in READ_AS:
+        raise InputError(
+            f"The file's text was read as {attrs.get('read_as')!s:.80}, or goes on {attrs.get('own_text')!s:.80}; "
+            f"expected a text, and one of {', '.join(READ_AS)}."
+        )
+    if max(len(attrs["text"]), len(attrs.get("own_text", ""))) > LIMITS.text_characters:
+        raise InputError(
+            f"The file's text has more than {LIMITS.text_characters:,} characters, which are the most a page takes."
+        )
     if len(dataset.attrs["model"]) > 500:
         raise InputError("The file's model has a name of more than 500 characters.")
     (ids,) = texts.token_ids(dataset)
-    wanted = {"layer": None, "head": None, "position": len(ids)}
+    if attrs.get("generated", 0) > len(ids):
+        raise InputError(
+            f"The file's text has {len(ids)} tokens, of which {attrs['generated']} are said to be generated."
+        )
+    wanted: dict[str, int | None] = {"layer": None, "position": len(ids)}
+    wanted |= dict.fromkeys(_head_dims(dataset))
     for dim, size in wanted.items():
         labels = dataset[dim].values if dim in dataset.dims else None
         if labels is None or not np.array_equal(labels, np.arange(len(labels) if size is None else size)):
@@ -114,6 +160,16 @@ def _check_whole(dataset: xr.Dataset) -> None:
                 "what Model.encode and Model.neighbors return."
             )
     _check_shown(dataset, len(ids))
+
+
+def _head_dims(dataset: xr.Dataset) -> list[str]:
+    """What a result's heads are along; nothing for neighbours of vectors without heads."""
+    if "neighbor_id" not in dataset:
+        return ["head"]
+    of = dataset.attrs["of"]
+    if of in STREAM_VECTORS and of != "contribution":
+        return []
+    return ["kv_head" if "kv_head" in dataset["neighbor_id"].dims and of in ("key", "value") else "head"]
 
 
 def _check_shown(dataset: xr.Dataset, n: int) -> None:
@@ -129,24 +185,30 @@ def _check_shown(dataset: xr.Dataset, n: int) -> None:
     for dim, most in _MOST_OF.items():
         if dataset.sizes.get(dim, 1) > most:
             raise InputError(f"The file has {dataset.sizes[dim]:,} of {dim}; at most {most:,} are shown.")
-    if dataset.sizes["head"] * n * n > _MOST_PAIRS:
+    heads = dataset.sizes.get("head", 1)
+    if heads * n * n > _MOST_PAIRS:
         raise InputError(
-            f"The file's text has {n:,} tokens, to be compared with each other in {dataset.sizes['head']} heads; at "
-            f"most {isqrt(_MOST_PAIRS // dataset.sizes['head']):,} are taken. Save a shorter text."
+            f"The file's text has {n:,} tokens, to be compared with each other in {heads} heads; at "
+            f"most {isqrt(_MOST_PAIRS // heads):,} are taken. Save a shorter text."
         )
 
 
 def _check_asked(near: xr.Dataset) -> None:
-    for name, value in _ASKED.items():
-        if near.attrs.get(name) != value:
+    asked: dict[str, Any] = {name: near.attrs.get(name) for name in ("of", "space", "vocab_layer", "metric")}
+    for name, value in asked.items():
+        if not isinstance(value, str | int | np.integer) or len(str(value)) > _MOST_WORD:
             raise InputError(
-                f"The neighbours in the file were found with {name}={near.attrs.get(name)!r}; this page shows those "
-                f"with {name}={value!r}. Save what model.neighbors(encodings) returns."
+                f"The neighbours in the file were found with {name}={value!s:.80}; expected a word of {name}."
             )
-    if near.attrs["metric"] not in METRICS:
+    try:
+        Options(**asked, positional=bool(near.attrs["positional"])).check()
+    except InputError as error:
+        raise InputError(f"The neighbours in the file are of no question that can be asked. {error}") from error
+    along = [dim for dim in near["neighbor_id"].dims if dim in ("head", "kv_head")]
+    if along != _head_dims(near):
         raise InputError(
-            f"The neighbours in the file have the metric {near.attrs['metric']!r:.80}; expected one of "
-            f"{', '.join(map(repr, METRICS))}."
+            f"The neighbours in the file were found with of={near.attrs['of']!r} and have the dimensions "
+            f"{tuple(near['neighbor_id'].dims)}; expected {_head_dims(near) or 'no heads'} among them."
         )
     if not np.array_equal(near["rank"].values, np.arange(1, near.sizes["rank"] + 1)):
         raise InputError("The neighbours in the file are not of the ranks 1, 2, ….")

@@ -12,15 +12,17 @@ import param
 import xarray as xr
 
 from attnxr.dashboard.session.answer import Answer, Aspect, Request
+from attnxr.dashboard.session.asking import CONTINUED, READ_WORDS, Asked, Offered
 from attnxr.dashboard.session.comparing import CHANGES, Comparison
 from attnxr.dashboard.session.opened import Opened
+from attnxr.options import HOW_FAR, MEANS, METRIC_MEANS, MOST_SEED, OF, SPACES, Metric
 from attnxr.plots import DIFFERENCES, MEASURES
 from attnxr.plots.encoding_map import METHODS
 from attnxr.plots.over_layers import QUANTITIES
 
 START_TEXT = "Time flies like an arrow. Fruit flies like a banana."
 
-METRICS = {
+METRICS: dict[str, Metric] = {
     "Cosine": "cosine",
     "Euclidean": "euclidean",
     "Dot product": "dot",
@@ -29,7 +31,14 @@ METRICS = {
 
 MASKS = {"as the model has it": None, "off": False, "on": True}
 
-REQUEST = ("text", "model", "metric", "positional", "causal", "opened")
+QUESTION = ("of", "space", "vocab_layer")
+ASKED = (*QUESTION, "metric", "positional")
+"""Parameters that say the question of the answer."""
+VERSUS = tuple(f"versus_{name}" for name in (*QUESTION, "metric"))
+"""Parameters that say the question of the answer that is compared."""
+READING = ("read_as", "continued", "seed")
+"""Parameters that say how the text is read, and what the model writes behind it."""
+REQUEST = ("text", "model", "metric", "positional", "causal", "opened", *QUESTION, "k", *READING)
 
 
 @dataclass(frozen=True)
@@ -70,20 +79,58 @@ class State(param.Parameterized):
     metric: Any = param.Selector(
         default="cosine",
         objects=METRICS,
-        doc="How far two encodings are apart. Cosine: 1 minus the cosine of their angle. Euclidean: the length of "
-        "their difference. Dot product: minus their inner product. Centred cosine: cosine after the vocabulary's "
-        "mean encoding is taken from both.",
+        doc=" ".join([HOW_FAR, *(f"{label}: {METRIC_MEANS[name]}." for label, name in METRICS.items())]),
     )
     positional = param.Boolean(
         default=True,
-        doc="Whether each vocabulary entry is encoded as if it stood at the chosen token's position, or without "
-        "any position.",
+        doc=MEANS["positional"],
     )
     causal: Any = param.Selector(
         default=None,
         objects=MASKS,
-        doc="On: each token sees only itself and those before it. Off: where the model's own mask lets a token see "
-        "another one, that one sees it too. Models that make their mask by themselves have only their own.",
+        doc=MEANS["causal"] + " Models that make their mask by themselves have only their own.",
+    )
+
+    of: Any = param.Selector(
+        default="encoding",
+        objects=list(OF),
+        check_on_set=True,
+        doc=MEANS["of"] + " What heads wrote (their encodings), their queries, keys or values, what they add to the "
+        "residual stream (contributions), or that stream itself.",
+    )
+    space: Any = param.Selector(
+        default="value",
+        objects=list(SPACES),
+        check_on_set=True,
+        doc=MEANS["space"] + " What a layer's attention makes of each entry at the same position (its values, keys or "
+        "queries), or the model's embeddings or output embeddings.",
+    )
+    vocab_layer: Any = param.Parameter(
+        default="input",
+        doc=MEANS["vocab_layer"] + " Layers have bases of their own, so these are different questions.",
+    )
+    k: Any = param.Integer(default=15, bounds=(1, 1_000), doc=MEANS["k"])
+
+    read_as: Any = param.Selector(
+        default="text",
+        objects={words: name for name, words in READ_WORDS.items()},
+        check_on_set=True,
+        doc="What the tokenizer makes of what was typed: a text, with the special tokens that it puts around one; the "
+        "text behind the token that begins one (BOS); bare, without any; or what a user says in a chat, by the "
+        "tokenizer's template, without or with the header of the answer that comes next.",
+    )
+    continued: Any = param.Integer(
+        default=0,
+        bounds=(0, CONTINUED[-1]),
+        doc="How many tokens the model writes behind the text, looked at like the others; fewer where it ends the text "
+        "or takes no more.",
+    )
+    seed: Any = param.Integer(
+        default=None,
+        bounds=(0, MOST_SEED),
+        allow_None=True,
+        doc="Each token is the likeliest, or drawn with the probability that the model gives it: the same seed draws "
+        "the same.",
     )
 
     opened = param.ClassSelector(class_=Opened, doc="The file that stands in place of the text, where one is opened.")
@@ -121,12 +168,28 @@ class State(param.Parameterized):
     )
     versus_text = param.String(doc="The text of the answer that this one is compared with.")
     versus_model = param.String(doc="The model of the answer that this one is compared with.")
+    versus_of: Any = param.Selector(
+        default="encoding", objects=list(OF), check_on_set=True, doc="Which vectors the other question is of."
+    )
+    versus_space: Any = param.Selector(
+        default="value",
+        objects=list(SPACES),
+        check_on_set=True,
+        doc="What of the vocabulary the other question compares them with.",
+    )
+    versus_vocab_layer: Any = param.Parameter(
+        default="same", doc="Which layer makes the vocabulary's values, keys or queries in the other question."
+    )
+    versus_metric: Any = param.Selector(
+        default="cosine", objects=METRICS, doc="How distance is measured in the other question."
+    )
     difference: Any = param.Selector(
         default="own_rank",
         objects={words: name for name, words in DIFFERENCES.items()},
         doc="Which difference the map of the comparison shows.",
     )
 
+    controls = param.Boolean(default=True, doc="Whether what the page is asked with is there; a link may leave it out.")
     panel = param.String(default="", doc="Name of the open tab; the first one is open where there is no such tab.")
 
     answer = param.ClassSelector(class_=Answer, doc="The answer to the request, once there is one.")
@@ -146,6 +209,7 @@ class State(param.Parameterized):
         self.param["model"].objects = list(models)
         self.model = models[0]
         self.last: Answer | None = None  # not for display: the answer that the selection was made in
+        self.has_address = False  # whether it is shown on a page whose address says what is shown
         self._wants: dict[Hashable, Aspect] = {}
         self.other = State(models, with_other=False) if with_other else None  # what this one is compared with
         self._planned: tuple[Request, Mapping[str, int]] | None = None
@@ -153,7 +217,31 @@ class State(param.Parameterized):
     @property
     def request(self) -> Request:
         """What is asked at this moment."""
-        return Request(self.text, self.model, self.metric, self.positional, self.causal, self.opened)
+        return Request(**{name: getattr(self, name) for name in REQUEST})
+
+    @property
+    def offered(self) -> Offered:
+        """What can be asked of the chosen model, as far as it is known by now."""
+        for known in (self.answer, self.last):
+            if known is not None and known.request.model == self.model:
+                return known.offered
+        return Offered()
+
+    def asked(self, other: str = "") -> Asked:
+        """Of what is asked, against which space, of which layer; of the other question, given ``versus_``."""
+        return tuple(getattr(self, other + name) for name in QUESTION)
+
+    def ask(self, asked: Asked, other: str = "") -> None:
+        """Ask another question about the same text.
+
+        Parameters
+        ----------
+        asked : tuple
+            As of `asked`.
+        other : str
+            ``versus_`` where it is the one that the answer is compared with.
+        """
+        self.param.update({other + name: value for name, value in zip(QUESTION, asked, strict=True)})
 
     def open(self, opened: Opened) -> None:
         """Put a file in place of the text, until another text or model is asked about.
@@ -184,6 +272,19 @@ class State(param.Parameterized):
             {name: value for name, value in wanted.items() if value is not None and 0 <= value < sizes[name]}
         )
 
+    def select_column(self, column: int, *, layer: int | None = None) -> None:
+        """Choose the head that a column of the answer's vectors is of, and a layer; nothing where there is no such one.
+
+        Parameters
+        ----------
+        column : int
+            Index along ``head`` of `Answer.near`.
+        layer : int, optional
+            As of `select`.
+        """
+        if self.answer is not None and 0 <= column < self.answer.n_columns:
+            self.select(layer=layer, head=self.answer.head_of(column, self.head))
+
     def go_to(self, inputs: Mapping[str, Any], selection: Mapping[str, int]) -> None:
         """Change inputs and selection together; the selection is made as soon as there is an answer to select in.
 
@@ -195,7 +296,7 @@ class State(param.Parameterized):
             ``layer`` (its number in the model), ``head`` and ``position`` to choose; what is left out is as on a new
             page.
         """
-        asked = Request(*(inputs.get(name, getattr(self, name)) for name in REQUEST))
+        asked = Request(**{name: inputs.get(name, getattr(self, name)) for name in REQUEST})
         self._planned = asked, selection
         if self.answer is not None and asked == self.answer.request:
             self.param.update(**inputs, **self._selection_in(self.answer))
@@ -295,12 +396,13 @@ class State(param.Parameterized):
         if answer is self.answer:
             self.arrived += 1
 
-    @param.depends("text", "model", watch=True)
+    @param.depends("text", "model", *READING, watch=True)
     def _leave_file(self) -> None:
         opened = self.opened
         if opened is not None:
             offered = opened.model in self.param["model"].objects
-            if self.text != opened.inputs["text"] or (offered and self.model != opened.model):
+            other = any(getattr(self, name) != opened.inputs[name] for name in ("text", *READING))
+            if other or (offered and self.model != opened.model):
                 self.opened = None
 
     # A watching dependency runs before ordinary watchers do: before any view hears of a changed input, the
@@ -338,8 +440,11 @@ class State(param.Parameterized):
         last = self.last
         if last is None or last.request.text != answer.request.text:
             return first_word(answer.encodings)
-        if last.request.model == answer.request.model:
-            return self.position
+        a, b = last.request, answer.request
+        if (a.model, a.read_as) == (b.model, b.read_as):
+            return min(self.position, answer.n_positions - 1)
+        if last.encodings.attrs["text"] != answer.encodings.attrs["text"]:
+            return first_word(answer.encodings)
         return token_at(answer.encodings, int(last.encodings["char_start"].values[self.position]))
 
 

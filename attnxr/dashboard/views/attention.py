@@ -10,12 +10,11 @@ import numpy as np
 import xarray as xr
 
 from attnxr.dashboard.parts import Heading
-from attnxr.dashboard.rows.neighbors import token_label
 from attnxr.dashboard.session.state import State
 from attnxr.dashboard.views.figure import Columns, Figure
 from attnxr.plots import attention_columns, attention_map
 from attnxr.plots.attention import attention_palette, attention_row, name_tokens
-from attnxr.plots.grids import outlines, token_names
+from attnxr.plots.grids import outlines, token_label, token_names
 
 _IMAGE, _OUTLINE = "Image.I", "Rectangles.I"
 

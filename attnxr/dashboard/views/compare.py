@@ -10,24 +10,27 @@ import numpy as np
 import panel as pn
 import param
 
+from attnxr.asked import sentence
 from attnxr.dashboard.compute.jobs import COMPARE, Job
 from attnxr.dashboard.parts import Choices, Heading, Status, TextBox, TwoLists
 from attnxr.dashboard.rows.compare import difference_note, neighbor_lists
-from attnxr.dashboard.rows.neighbors import token_label
 from attnxr.dashboard.session.answer import Answer, Report, Request
 from attnxr.dashboard.session.comparing import Comparison, changed, held_against
-from attnxr.dashboard.session.state import Activity, State
+from attnxr.dashboard.session.state import REQUEST, VERSUS, Activity, State
 from attnxr.dashboard.views.fields import choice_field
 from attnxr.dashboard.views.figure import Columns, Figure
+from attnxr.dashboard.views.question import choose, question_fields
 from attnxr.dashboard.views.view import View
 from attnxr.errors import InputError
 from attnxr.plots import cell_outline, difference_columns, difference_map, difference_palette
+from attnxr.plots.grids import token_label
 
-_ASKED = ("versus", "versus_model", "versus_text")
+_ASKED = ("versus", "versus_model", "versus_text", *VERSUS)
+_OTHER = "versus_"
 _CELLS, _OUTLINE = "HeatMap.I", "Rectangles.I"
 _MEANINGS = {
-    "own_rank": "Blue: in the other answer the token itself is nearer to what the head wrote than in this one; red: "
-    "farther. The scale is that of its rank, in powers of ten.",
+    "own_rank": "Blue: in the other answer the token itself is nearer than in this one; red: farther. "
+    "The scale is that of its rank, in powers of ten.",
     "rbo": "How alike the two lists of neighbours are, their tops weighing most: 1 where they are the same, 0 where "
     "they share nothing. Dark cells changed most.",
     "attention_distance": "The share of the head's attention that goes to other tokens in the other answer, from 0 to "
@@ -59,12 +62,12 @@ class DifferenceMap(Figure):
         comparison = self._state.comparison
         if comparison is None or comparison.differences is None:
             return None
-        return tuple(comparison.a.layers), comparison.a.n_heads, self._state.difference
+        return tuple(comparison.a.layers), comparison.a.n_columns, self._state.difference
 
     def _arguments(self) -> tuple[Any, Any, int | None, str]:
         comparison, position = self._state.comparison, self._state.position
         assert comparison is not None
-        own = comparison.a.neighbors["own_rank"].isel(position=position).transpose("layer", "head")
+        own = comparison.a.near["own_rank"].isel(position=position).transpose("layer", "head")
         return comparison.differences, own, comparison.row(position), self._state.difference
 
     def _plot(self) -> hv.Overlay:
@@ -72,10 +75,11 @@ class DifferenceMap(Figure):
         return difference_map(*about, measure=measure, dark=self.dark)
 
     def _sources(self) -> dict[str, Columns]:
-        columns = difference_columns(*self._arguments())
+        columns, comparison = difference_columns(*self._arguments()), self._state.comparison
+        assert comparison is not None
         return {
             _CELLS: {**columns, "zvalues": columns["value"]},
-            _OUTLINE: cell_outline(self._state.layer, self._state.head),
+            _OUTLINE: cell_outline(self._state.layer, comparison.a.column(self._state.head)),
         }
 
     def _detail(self) -> str:
@@ -95,7 +99,7 @@ class DifferenceMap(Figure):
             plot.handles["color_mapper"].palette = difference_palette(self._state.difference, self.dark)
 
     def _tap(self, x: float, y: float) -> None:
-        self._state.select(layer=round(y), head=round(x))
+        self._state.select_column(round(x), layer=round(y))
 
     def _explain(self, *_events: object) -> None:
         self.explain(_MEANINGS[self._state.difference])
@@ -118,16 +122,18 @@ class Compare(View):
         self._state, self._other = state, state.other
         self._asked: Request | None = None
         self._job: Job[Comparison] | None = None
+        self._jobs: set[Job[Comparison]] = set()
         self._pair: tuple[Answer, Answer] | None = None  # what the job compares
         self._activity: Activity | None = None
         self._error = ""
         self._cancelled = False
         self._heading = Heading(
             title="Compare",
-            help="The same question asked once more with one thing changed. Tokens are matched as lines are in a "
+            help="What the page shows, asked once more with one thing changed. Tokens are matched as lines are in a "
             "comparison of two texts; what is in both lists is marked.",
         )
         self._choices = Choices(self._choose)
+        self._question = Choices(self._choose_question)
         self._text = TextBox(self._run, label="Other text", text=state.versus_text)
         self._status = Status(lambda _data: self._cancel())
         self._map = DifferenceMap(state, dark=self.dark, shown=self.shown)
@@ -135,7 +141,7 @@ class Compare(View):
         self._lists = TwoLists()
         self.param.watch(self._ask, "shown")
         state.param.watch(self._ask, ["answer", *_ASKED])
-        state.param.watch(self._show, [*_ASKED, "model", "difference"])
+        state.param.watch(self._show, [*_ASKED, "model", "difference", "answer"])
         state.param.watch(self._draw, ["comparison", "layer", "head", "position"])
         self._other.param.watch(self._tell, ["answer", "activity", "error", "cancelled"])
         self._other.param.watch(self._compare, "answer")
@@ -162,11 +168,23 @@ class Compare(View):
             field = {"name": "versus_model", "label": "Other model", "help": state.param["versus_model"].doc}
             fields.insert(1, {**field, "value": chosen, "options": options, "disabled": not options})
         self._choices.fields = fields
+        asks = state.versus == "question"
+        self._question.visible = asks
+        if asks:
+            metric = choice_field(state, "versus_metric", "Distance")
+            fields = [*question_fields(state, _OTHER), metric]
+            self._question.fields = [{**each, "label": f"Other: {each['label']}"} for each in fields]
         self._text.param.update(visible=state.versus == "text", text=state.versus_text)
 
     def _choose(self, data: dict[str, str]) -> None:
         if data["name"] in ("versus", "versus_model", "difference"):
             self._state.param.update({data["name"]: data["value"]})
+
+    def _choose_question(self, data: dict[str, Any]) -> None:
+        if data["name"] == "versus_metric":
+            self._state.versus_metric = data["value"]
+        else:
+            choose(self._state, data["name"].removeprefix(_OTHER), data["value"], _OTHER)
 
     def _run(self, data: dict[str, str]) -> None:
         if data["text"] == self._state.versus_text:
@@ -185,7 +203,8 @@ class Compare(View):
             return
         state = self._state
         try:
-            request = changed(answer, state.versus, state.versus_text, self._models()[0])
+            question = {name.removeprefix(_OTHER): getattr(state, name) for name in VERSUS}
+            request = changed(answer, state.versus, state.versus_text, self._models()[0], question)
         except InputError as error:
             self._asked = None
             self._leave()
@@ -199,9 +218,7 @@ class Compare(View):
         self._leave()
         before = self._other.request
         self._state.comparison = None
-        values = {
-            name: getattr(request, name) for name in ("text", "model", "metric", "positional", "causal", "opened")
-        }
+        values = {name: getattr(request, name) for name in REQUEST}
         self._other.param.update(**values)
         if request == before:
             self._other.param.trigger("text")  # nothing has changed, but nothing was asked yet
@@ -237,6 +254,7 @@ class Compare(View):
             done=self._land,
             failed=self._fail,
             progress=self._show_progress,
+            beside=self._jobs,
         )
         self._job.start()
 
@@ -275,10 +293,12 @@ class Compare(View):
         state, comparison = self._state, self._state.comparison
         if comparison is None:
             self._lists.param.update(lists=[], note="")
-            self._lists_heading.detail = ""
+            self._lists_heading.param.update(detail="", help="")
             return
         shown = neighbor_lists(comparison, state.layer, state.head, state.position)
-        self._lists_heading.detail = f"layer {comparison.a.layers[state.layer]} · head {state.head}"
+        self._lists_heading.detail = comparison.a.where(state.layer, state.head).replace(", ", " · ")
+        both = [sentence(each.request.question) for each in (comparison.a, comparison.b)]
+        self._lists_heading.help = both[0] if both[0] == both[1] else f"Left: {both[0]} Right: {both[1]}"
         self._lists.param.update(lists=shown["lists"], note=shown["note"])
 
     @param.depends("dark", watch=True)
@@ -291,6 +311,7 @@ class Compare(View):
         return pn.Column(
             self._heading,
             self._choices,
+            self._question,
             self._text,
             self._status,
             pn.FlexBox(

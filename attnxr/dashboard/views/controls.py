@@ -9,12 +9,14 @@ from panel.viewable import Viewer
 
 from attnxr.dashboard.parts import Choices, Status, TextBox
 from attnxr.dashboard.rows.neighbors import fidelity
+from attnxr.dashboard.rows.reading import fewer
 from attnxr.dashboard.session.answer import Answer
-from attnxr.dashboard.session.state import REQUEST, State
+from attnxr.dashboard.session.state import READING, REQUEST, State
 from attnxr.dashboard.views.fields import choice_field
+from attnxr.dashboard.views.question import choose, k_field, question_fields, reading_fields
 
 _FROM_FILE = "\0from the file"  # no model's name
-_CHOICES = ("model", "metric", "positional", "causal")
+_CHOICES = ("positional", "causal", "k", *READING)
 
 
 class Controls(Viewer):
@@ -34,6 +36,7 @@ class Controls(Viewer):
         self._beside = beside
         self._text = TextBox(self._run, text=state.text)
         self._choices = Choices(self._choose)
+        self._question = Choices(self._ask, margin=(0, 0, -10, 0))
         state.param.watch(self._show, [*REQUEST, "answer", "layer"])
         self._show()
 
@@ -44,11 +47,13 @@ class Controls(Viewer):
         self._text.text = state.text
         self._choices.fields = [
             self._model_field(),
-            choice_field(state, "metric", "Distance"),
             choice_field(state, "causal", "Causal mask"),
             self._field("layer", "Layer", layers),
+            k_field(state),
+            *reading_fields(state),
             self._field("positional", "Positional embedding in the vocabulary"),
         ]
+        self._question.fields = [*question_fields(state), choice_field(state, "metric", "Distance")]
 
     def _model_field(self) -> dict[str, Any]:
         opened, offered = self._state.opened, self._state.param["model"].objects
@@ -81,11 +86,21 @@ class Controls(Viewer):
     def _choose(self, data: dict[str, Any]) -> None:
         if data["name"] == "layer":
             self._state.select(layer=data["value"])
-        elif data["name"] == "model" and self._state.opened is not None:
+        elif data["name"] == "model":
             if data["value"] != _FROM_FILE:
-                self._state.param.update(model=data["value"], opened=None)
+                # How a text is read is a choice of the tokenizer's, and another model may write nothing.
+                as_new = {name: self._state.param[name].default for name in READING}
+                self._state.param.update(model=data["value"], opened=None, **as_new)
+        elif data["name"] == "continued":
+            self._state.param.update(continued=data["value"], seed=self._state.seed if data["value"] else None)
         elif data["name"] in _CHOICES:
             self._state.param.update({data["name"]: data["value"]})
+
+    def _ask(self, data: dict[str, Any]) -> None:
+        if data["name"] == "metric":
+            self._state.metric = data["value"]
+        else:
+            choose(self._state, **data)
 
     def __panel__(self) -> pn.Column:
         columns = [
@@ -93,7 +108,9 @@ class Controls(Viewer):
             for each, share, width in ((self._choices, 6, 920), (self._beside, 1, 160))
         ]
         row = pn.Row(*columns, styles={"flex-wrap": "wrap", "gap": "0 22px"}, sizing_mode="stretch_width")
-        return pn.Column(self._text, row, sizing_mode="stretch_width")
+        return pn.Column(
+            self._text, self._question, row, sizing_mode="stretch_width", visible=self._state.param.controls
+        )
 
 
 class Progress(Viewer):
@@ -159,6 +176,7 @@ def notices(answer: Answer) -> list[str]:
             f"token{'s were' if cut > 1 else ' was'} cut, and what follows is about the first "
             f"{answer.n_positions:,} tokens."
         )
+    found += filter(None, [fewer(answer)])
     special = typed_special_tokens(answer)
     if special:
         found.append(f"Read as the model's own special tokens, not as plain text: {', '.join(special)}")
@@ -166,12 +184,18 @@ def notices(answer: Answer) -> list[str]:
 
 
 def typed_special_tokens(answer: Answer) -> list[str]:
-    """Pieces of the text that the tokenizer took for special tokens, each once, as typed and as what."""
+    """Pieces of the text that the tokenizer took for special tokens, each once, as typed and as what.
+
+    Those of a chat's template, and those that the model wrote, nobody has typed.
+    """
     encodings = answer.encodings
-    columns = (encodings[name].values for name in ("is_special", "char_start", "char_end", "token"))
+    text = str(encodings.attrs["text"])
+    first = max(text.find(answer.request.text.strip()), 0)
+    n_own = answer.n_positions - int(encodings.attrs.get("generated", 0))
+    columns = (encodings[name].values[:n_own] for name in ("is_special", "char_start", "char_end", "token"))
     found = []
     for special, start, end, token in zip(*columns, strict=True):
-        typed = answer.request.text[start:end]
-        if special and end > start:
+        typed = text[start:end]
+        if special and end > start >= first and end <= first + len(answer.request.text):
             found.append(typed if typed == token else f"{typed} (as {token})")
     return list(dict.fromkeys(found))

@@ -20,6 +20,7 @@ from attnxr.dashboard.views.compare import Compare
 from attnxr.dashboard.views.controls import Controls, Progress
 from attnxr.dashboard.views.doing import WhatItDoes
 from attnxr.dashboard.views.encoding_map import EncodingMap
+from attnxr.dashboard.views.findings import SignalAndEffect
 from attnxr.dashboard.views.maps import Maps
 from attnxr.dashboard.views.open_file import OpenFile
 from attnxr.dashboard.views.over_layers import OverLayers
@@ -27,16 +28,9 @@ from attnxr.dashboard.views.signal import SignalOrNoise
 from attnxr.dashboard.views.tables import NeighborTable, SequenceTable, TokenStrip
 from attnxr.dashboard.views.tabs import Panels
 from attnxr.dashboard.views.take_away import FILES, TakeAway, selection
-from attnxr.dashboard.views.view import View
+from attnxr.dashboard.views.view import CARD, View
 from attnxr.errors import InputError
 from attnxr.model import Model, load_model
-
-_CARD = {
-    "border": "1px solid color-mix(in srgb, currentColor 16%, transparent)",
-    "border-radius": "10px",
-    "padding": "12px 16px",
-}
-
 
 # The tabs, in order. Each view takes the State first, and ``dark`` and ``shown`` by name.
 PANELS: dict[str, Callable[..., View]] = {
@@ -49,12 +43,28 @@ PANELS: dict[str, Callable[..., View]] = {
     "Take away": TakeAway,
 }
 
-# Beside each other where there is room for their widths, else below: from about 1,900 pixels all three, from about
-# 1,300 the first two.
-_GROUPS = {"flex-wrap": "wrap", "align-items": "flex-start", "gap": "0 12px"}
-_MAPS = {"flex": "1 1 330px", "min-width": "0"}
-_TABLES = {"flex": "4 1 920px", "min-width": "0"}
-_PANELS = {"flex": "5 1 580px", "min-width": "0"}
+# What is asked of a chosen head stands beside the map it is chosen in, from about 1,000 pixels; from about 1,900 the
+# tabs beside both. Each column ends about where the others do.
+_GRID = """
+:host { display: grid !important; gap: 10px 12px; align-items: start; grid-template-columns: minmax(0, 1fr); }
+:host > * { min-width: 0; width: auto !important; }
+@media (min-width: 1000px) {
+  :host { grid-template-columns: minmax(330px, 10fr) minmax(0, 28fr); grid-template-rows: auto 1fr; }
+  .maps { grid-area: 1 / 1 / 3 / 2; }
+  .near { grid-area: 1 / 2; }
+  .sequence { grid-area: 2 / 2; }
+  .panels { grid-area: 3 / 1 / 4 / 3; }
+}
+@media (min-width: 1000px) and (max-width: 1399px) {
+  .maps { grid-area: 1 / 1; }
+  .panels { grid-area: 2 / 1 / 3 / 3; }
+  .sequence { grid-area: 3 / 1 / 4 / 3; }
+}
+@media (min-width: 1900px) {
+  :host { grid-template-columns: minmax(330px, 10fr) minmax(0, 28fr) minmax(0, 16fr); }
+  .panels { grid-area: 1 / 3 / 3 / 4; }
+}
+"""
 
 
 class Dashboard(View):
@@ -74,8 +84,9 @@ class Dashboard(View):
         self._top = [Controls(state, OpenFile(state)), Progress(state)]
         self._strip = TokenStrip(state, dark=self.dark)
         self._maps = [Maps(state, dark=self.dark, shown=self.shown)]
-        self._tables = [NeighborTable(state), SequenceTable(state)]
         self._panels = Panels(state, PANELS, dark=self.dark, shown=self.shown)
+        self._findings = SignalAndEffect(state, self._panels.reveal, dark=self.dark, shown=self.shown)
+        self._tables = [NeighborTable(state, self._findings), SequenceTable(state)]
 
     def save(self, file: str | Path) -> None:
         """Write what the page shows to a file, by its ending, as the buttons of *Take away* do.
@@ -122,28 +133,29 @@ class Dashboard(View):
 
     @param.depends("shown", watch=True)
     def _show(self) -> None:
-        for view in (*self._maps, self._panels):
+        for view in (*self._maps, self._findings, self._panels):
             view.shown = self.shown
 
     def __panel__(self) -> pn.Column:
-        groups = [
-            pn.Column(*map(_card, self._maps), styles=_MAPS),
-            pn.Column(*map(_card, self._tables), styles=_TABLES),
-            pn.Column(_card(self._panels), styles=_PANELS),
-        ]
+        near, sequence = self._tables
+        cards = {"maps": self._maps[0], "near": near, "panels": self._panels, "sequence": sequence}
         return pn.Column(
             _card(*self._top),
             _card(self._strip),
-            pn.Row(*groups, styles=_GROUPS, sizing_mode="stretch_width"),
-            margin=(14, 20),
+            pn.Column(
+                *(_card(view, margin=0, css_classes=[name]) for name, view in cards.items()),
+                stylesheets=[_GRID],
+                sizing_mode="stretch_width",
+            ),
+            margin=(8, 14),
             sizing_mode="stretch_width",
             # Else a page makes it as low as the window, and what comes below lies over it.
             styles={"flex": "none", "max-height": "none"},
         )
 
 
-def _card(*views: Viewer) -> pn.Column:
-    return pn.Column(*views, styles=_CARD, margin=(0, 0, 12, 0), sizing_mode="stretch_width")
+def _card(*views: Viewer, margin: Any = (0, 0, 10, 0), **params: Any) -> pn.Column:
+    return pn.Column(*views, styles=CARD, margin=margin, sizing_mode="stretch_width", **params)
 
 
 def explore(text: str, model: str | Model = "minilm") -> Dashboard:

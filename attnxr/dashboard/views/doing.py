@@ -10,10 +10,10 @@ import xarray as xr
 
 from attnxr.dashboard.parts import BarLists, Heading
 from attnxr.dashboard.rows.doing import Row, bar_list, effect_rows, promoted_rows, role_note, role_rows, word_rows
-from attnxr.dashboard.rows.neighbors import token_label
 from attnxr.dashboard.session.answer import Aspect
 from attnxr.dashboard.session.state import State
 from attnxr.dashboard.views.on_demand import OnDemand
+from attnxr.plots.grids import token_label
 
 
 class WhatItDoes(OnDemand):

@@ -11,13 +11,14 @@ import param
 import xarray as xr
 
 from attnxr.dashboard.parts import Heading
-from attnxr.dashboard.rows.neighbors import token_label
 from attnxr.dashboard.session.answer import Aspect
 from attnxr.dashboard.session.state import State
 from attnxr.dashboard.views.aspect_figure import AspectFigure
 from attnxr.dashboard.views.figure import Columns
+from attnxr.dashboard.views.question import follow_question
 from attnxr.plots import map_layers, map_limits, map_plot
 from attnxr.plots.encoding_map import VECTORS
+from attnxr.plots.grids import token_label
 
 
 class EncodingMap(AspectFigure):
@@ -41,11 +42,15 @@ class EncodingMap(AspectFigure):
     def __init__(self, given: State | xr.Dataset, **params: Any) -> None:
         heading = Heading(
             title="Map",
-            help="What the head wrote (orange) among the vocabulary tokens that are nearest to it, with the tokens "
-            "themselves as diamonds. Trustworthiness is 1 where all neighbours on the map are neighbours indeed, and "
-            "about 0.5 for a map at random; click a point to choose it.",
         )
         super().__init__(given, heading, **params)
+        follow_question(
+            self._state,
+            heading,
+            "{question} The vectors (orange) lie among the vocabulary tokens that are nearest to them, with the "
+            "text's tokens as diamonds. Trustworthiness is 1 where all neighbours on the map are neighbours indeed, "
+            "and about 0.5 for a map at random; click a point to choose it.",
+        )
 
     @property
     def _aspect(self) -> Aspect:
@@ -92,9 +97,11 @@ class EncodingMap(AspectFigure):
     def _detail(self) -> str:
         state, mapped = self._state, self._computed
         assert mapped is not None
-        what = f"“{token_label(self._answer.encodings, state.position)}”, head {state.head} of every layer"
+        answer = self._answer
+        named = answer.named(state.head) or "the stream"
+        what = f"“{token_label(answer.encodings, state.position)}”, {named} of every layer"
         if state.map_over == "tokens":
-            what = f"all tokens, layer {self._answer.layers[state.layer]}, head {state.head}"
+            what = f"all tokens, {answer.where(state.layer, state.head)}"
         said = [what, f"trustworthiness {float(mapped['trustworthiness']):.2f}"]
         if "explained_variance_ratio" in mapped:
             shares = mapped["explained_variance_ratio"].values

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from attnxr.dashboard.session.state import State
+import param
 
 
-def choice_field(state: State, name: str, label: str) -> dict[str, Any]:
+def choice_field(state: param.Parameterized, name: str, label: str) -> dict[str, Any]:
     """What a row of choices shows of a parameter with a list of values.
 
     Parameters
     ----------
-    state : State
-        Whose parameter it is.
+    state : param.Parameterized
+        Whose parameter it is: a State, or what else holds what a visitor has chosen.
     name : str
         Name of the parameter.
     label : str

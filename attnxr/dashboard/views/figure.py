@@ -14,7 +14,7 @@ import panel as pn
 import param
 import xarray as xr
 
-from attnxr.dashboard.files.exports import file_name
+from attnxr.dashboard.files.exports import citation, file_name
 from attnxr.dashboard.parts import FigureFiles, Heading
 from attnxr.dashboard.patch import in_one_patch
 from attnxr.dashboard.session.answer import Answer
@@ -177,11 +177,16 @@ class Figure(View):
         if all(isinstance(each, (int, float)) and abs(each) < math.inf for each in (x, y)):
             in_one_patch(partial(self._tap, x, y))
 
+    def _about(self) -> str:
+        """What the figure is called, and what it shows at this moment."""
+        return " · ".join(filter(None, (self._heading.title, self._heading.detail)))
+
     def _save(self, data: dict[str, str]) -> None:
         answer, kind = self._state.answer, data["format"]
         if answer is not None and kind in ("png", "svg"):
             name = file_name(answer, self._heading.title, self._heading.detail, suffix=kind)
-            self._files.send({"format": kind, "file": name})
+            caption = [self._about(), self._heading.help, f"Text: {answer.request.text}", citation(answer)]
+            self._files.send({"format": kind, "file": name, "caption": caption})
 
     @param.depends("dark", watch=True)
     def _recolor(self) -> None:

@@ -13,13 +13,13 @@ import xarray as xr
 
 from attnxr.dashboard.parts import Choices, Heading
 from attnxr.dashboard.rows.measured import FOLLOWED, Demand, chosen, known, landed, reading
-from attnxr.dashboard.rows.neighbors import token_label
-from attnxr.dashboard.session.state import State
+from attnxr.dashboard.session.state import ASKED, State
 from attnxr.dashboard.views.fields import choice_field
 from attnxr.dashboard.views.figure import Columns, Figure
+from attnxr.dashboard.views.question import sentence
 from attnxr.dashboard.views.view import View
 from attnxr.plots import head_columns, head_map, position_columns, position_map
-from attnxr.plots.grids import cell_outline, name_positions, outlines, token_names
+from attnxr.plots.grids import cell_outline, name_positions, outlines, token_label, token_names
 from attnxr.plots.layer_maps import position_outlines
 
 _CELLS, _IMAGE, _OUTLINE = "HeatMap.I", "Image.I", "Rectangles.I"
@@ -36,7 +36,7 @@ class _Measured(Figure):
 
     def _scale(self) -> Hashable:
         """What colours mean: the measure, and where it begins and ends."""
-        return self._state.measure, chosen(self._state).limits(self._answer.neighbors)
+        return self._state.measure, chosen(self._state).limits(self._answer.near)
 
     def _cells(self, at: int) -> Columns:
         """What `_columns` says, worked out again only when it may say something else."""
@@ -65,39 +65,50 @@ class HeadMap(_Measured):
     """
 
     tapped = _CELLS
-    height = 360
+    height = 320
 
     def __init__(self, given: State | xr.Dataset, **params: Any) -> None:
         super().__init__(given, Heading(title="Layers and heads"), **params)
 
     def _shape(self) -> Hashable:
         answer = self._state.answer
-        return answer and (tuple(answer.layers), answer.n_heads, self._scale())
+        return answer and (tuple(answer.layers), answer.n_columns, answer.columns, self._scale())
 
     def _plot(self) -> hv.Overlay:
         state, answer = self._state, self._answer
-        return head_map(
-            answer.neighbors,
+        drawn = head_map(
+            answer.near,
             state.position,
             measure=state.measure,
             dark=self.dark,
             **known(answer, state.measure),
         )
+        if answer.columns == "head":
+            return drawn
+        cells = drawn.HeatMap.I
+        told = cells.opts.get("plot").kwargs["hover_tooltips"][1:]
+        if answer.columns:
+            cells.opts(hover_tooltips=[("Layer, key/value head", "@number, @head"), *told])
+            return drawn.opts(xlabel="Key/value head")
+        cells.opts(hover_tooltips=[("Layer", "@number"), *told])  # there is no head to be named
+        return drawn.opts(xlabel="Stream", xticks=[(0, "")])
 
     def _sources(self) -> dict[str, Columns]:
         return {
             _CELLS: self._cells(self._state.position),
-            _OUTLINE: cell_outline(self._state.layer, self._state.head),
+            _OUTLINE: cell_outline(self._state.layer, self._answer.column(self._state.head)),
         }
 
     def _columns(self, at: int) -> Columns:
         answer, measure = self._answer, self._state.measure
-        columns = head_columns(answer.neighbors, at, measure=measure, **known(answer, measure))
+        columns = head_columns(answer.near, at, measure=measure, **known(answer, measure))
         return {**columns, "zvalues": columns["value"]}
 
     def _detail(self) -> str:
         state = self._state
-        value = self._cells(state.position)["zvalues"][state.layer * self._answer.n_heads + state.head]
+        value = self._cells(state.position)["zvalues"][
+            state.layer * self._answer.n_columns + self._answer.column(state.head)
+        ]
         return f"“{token_label(self._answer.encodings, state.position)}” · {reading(state, float(value))}"
 
     def _blank(self, layer: str, columns: Columns) -> Columns:
@@ -110,7 +121,7 @@ class HeadMap(_Measured):
         return {**numbers, "written": empty, "nearest": empty}
 
     def _tap(self, x: float, y: float) -> None:
-        self._state.select(layer=round(y), head=round(x))
+        self._state.select_column(round(x), layer=round(y))
 
 
 class PositionMap(_Measured):
@@ -130,8 +141,8 @@ class PositionMap(_Measured):
     def __init__(self, given: State | xr.Dataset, **params: Any) -> None:
         heading = Heading(
             title="Layers and positions",
-            help="The same number for the chosen head of every layer, at all tokens of the text; the colours are those "
-            "of the map above. Click to choose a layer and a token.",
+            help="The same number for every layer, in the chosen head if there are heads, at all tokens of the text; "
+            "the colours are those of the map above. Click to choose a layer and a token.",
         )
         super().__init__(given, heading, **params)
 
@@ -141,25 +152,29 @@ class PositionMap(_Measured):
 
     def _rename(self, layer: str, plot: Any) -> None:
         if layer == _IMAGE:
-            name_positions(plot, token_names(self._answer.neighbors), "x")
+            name_positions(plot, token_names(self._answer.near), "x")
 
     def _plot(self) -> hv.Overlay:
         state, answer = self._state, self._answer
         return position_map(
-            answer.neighbors, state.head, measure=state.measure, dark=self.dark, **known(answer, state.measure)
+            answer.near,
+            answer.column(state.head),
+            measure=state.measure,
+            dark=self.dark,
+            **known(answer, state.measure),
         )
 
     def _sources(self) -> dict[str, Columns]:
         state = self._state
         edges = position_outlines(self._answer.n_layers, state.layer, state.position)
-        return {_IMAGE: self._cells(state.head), _OUTLINE: outlines(*edges)}
+        return {_IMAGE: self._cells(self._answer.column(state.head)), _OUTLINE: outlines(*edges)}
 
     def _columns(self, at: int) -> Columns:
         answer, measure = self._answer, self._state.measure
-        return position_columns(answer.neighbors, at, measure=measure, **known(answer, measure))
+        return position_columns(answer.near, at, measure=measure, **known(answer, measure))
 
     def _detail(self) -> str:
-        return f"head {self._state.head}"
+        return self._answer.named(self._state.head)
 
     def _blank(self, layer: str, columns: Columns) -> Columns:
         """A grey image, where it was."""
@@ -191,7 +206,7 @@ class Maps(View):
         self._positions = PositionMap(state, dark=self.dark, shown=self.shown)
         self._demand = Demand(state)
         self._demand.show(self.shown)
-        state.param.watch(self._show, "measure")
+        state.param.watch(self._show, ["measure", *ASKED])
         self._show()
 
     def cleanup(self) -> None:
@@ -202,7 +217,7 @@ class Maps(View):
     def _show(self, *_events: object) -> None:
         measure = chosen(self._state)
         self._choices.fields = [choice_field(self._state, "measure", "Colour by")]
-        self._heads.explain(f"{measure.help} Click a cell to choose its layer and head.")
+        self._heads.explain(f"{sentence(self._state)} {measure.help} Click a cell to choose it.")
 
     def _choose(self, data: dict[str, str]) -> None:
         self._state.measure = data["value"]

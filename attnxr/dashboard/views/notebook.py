@@ -9,7 +9,9 @@ from typing import Any
 import holoviews as hv
 import panel as pn
 
-_SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+from attnxr.dashboard.parts.alone import LEGIBLE
+
+_SCRIPT = LEGIBLE + Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 _ran: tuple[str | None, str] | None = None  # the cell whose output holds the scripts, and which run of it
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import xarray as xr
 
 from attnxr.dashboard.parts import Heading
-from attnxr.dashboard.rows.neighbors import token_label
 from attnxr.dashboard.session.answer import Aspect
 from attnxr.dashboard.session.state import State
 from attnxr.dashboard.views.aspect_figure import AspectFigure
 from attnxr.dashboard.views.figure import Columns
+from attnxr.dashboard.views.question import follow_question
 from attnxr.plots import over_layers_columns, over_layers_plot
+from attnxr.plots.grids import token_label
 from attnxr.plots.over_layers import OTHERS, over_layers_limits
 
 _STREAM = Aspect("stream")
@@ -41,11 +42,15 @@ class OverLayers(AspectFigure):
     def __init__(self, given: State | xr.Dataset, **params: Any) -> None:
         heading = Heading(
             title="Over layers",
-            help="How near what the chosen head of each layer wrote at a token stays to that token itself: the chosen "
-            "token in orange, all others as thin lines, and dashed the residual stream at the chosen token. Click near "
-            "a line to choose its token and the layer.",
         )
         super().__init__(given, heading, **params)
+        follow_question(
+            self._state,
+            heading,
+            "{question} How near is the token itself, layer by layer: the chosen token in orange, all others as thin "
+            "lines, and dashed the residual stream at the chosen token. Click near a line to choose its token and the"
+            " layer.",
+        )
 
     @property
     def _aspect(self) -> Aspect:
@@ -57,14 +62,14 @@ class OverLayers(AspectFigure):
             tuple(answer.layers),
             answer.n_positions <= 60,
             self._state.quantity,
-            over_layers_limits(answer.neighbors, quantity=self._state.quantity, trajectories=self._computed),
+            over_layers_limits(answer.near, quantity=self._state.quantity, trajectories=self._computed),
         )
 
     def _plot(self) -> hv.Overlay:
         state = self._state
         return over_layers_plot(
-            self._answer.neighbors,
-            state.head,
+            self._answer.near,
+            self._answer.column(state.head),
             state.position,
             layer=state.layer,
             quantity=state.quantity,
@@ -75,8 +80,8 @@ class OverLayers(AspectFigure):
         state = self._state
         return dict(
             over_layers_columns(
-                self._answer.neighbors,
-                state.head,
+                self._answer.near,
+                self._answer.column(state.head),
                 state.position,
                 state.layer,
                 quantity=state.quantity,
@@ -94,16 +99,16 @@ class OverLayers(AspectFigure):
             if self._computed is not None
             else "residual stream: computing…"
         )
-        where = f"head {state.head} · “{token_label(encodings, state.position)}” at position {state.position}"
-        return " · ".join(filter(None, [where, stream]))
+        chosen = f"“{token_label(encodings, state.position)}” at position {state.position}"
+        return " · ".join(filter(None, [self._answer.named(state.head), chosen, stream]))
 
     def _tap(self, x: float, y: float) -> None:
         answer, state = self._state.answer, self._state
         layer = round(x)
         if answer is None or not 0 <= layer < answer.n_layers or (state.quantity == "own_rank" and y <= 0):
             return
-        values = answer.neighbors[state.quantity].isel(layer=layer, head=state.head).values.astype(np.float64)
-        limits = np.array(over_layers_limits(answer.neighbors, quantity=state.quantity, trajectories=self._computed))
+        values = answer.near[state.quantity].isel(layer=layer, head=answer.column(state.head)).values.astype(np.float64)
+        limits = np.array(over_layers_limits(answer.near, quantity=state.quantity, trajectories=self._computed))
         if state.quantity == "own_rank":
             values, limits, y = np.log(values), np.log(limits), np.log(y)
         away = np.abs(values - y) / np.ptp(limits)

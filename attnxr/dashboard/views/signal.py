@@ -10,7 +10,6 @@ import param
 import xarray as xr
 
 from attnxr.dashboard.parts import Heading, SignalTable
-from attnxr.dashboard.rows.neighbors import token_label
 from attnxr.dashboard.rows.signal import (
     far_line,
     hub_line,
@@ -20,9 +19,11 @@ from attnxr.dashboard.rows.signal import (
     signal_line,
     signal_rows,
 )
-from attnxr.dashboard.session.answer import Aspect
+from attnxr.dashboard.session.answer import COLUMN_NAMES, Aspect
 from attnxr.dashboard.session.state import State
 from attnxr.dashboard.views.on_demand import OnDemand
+from attnxr.dashboard.views.question import follow_question
+from attnxr.plots.grids import token_label
 
 # Of each line its name, the aspect it is made of and its words.
 _LINES: dict[str, tuple[str, Callable[[xr.Dataset], str]]] = {
@@ -53,16 +54,18 @@ class SignalOrNoise(OnDemand):
     def __init__(self, given: State | xr.Dataset, **params: Any) -> None:
         super().__init__(given, **params)
         state = self._state
-        self._heading = Heading(
-            title="Signal or noise",
-            help="There is always a nearest token, so its distance is held against those of vectors as far out that "
-            "point in random directions: p is the share of them that come as near. q is p corrected for the many heads "
-            "and tokens of the layer: of all that are called nearer than chance, at most one in twenty is expected to "
-            "be none. No nearer than chance is not noise: Power says how near a vector must be to a word to be found. "
-            "To be farther than chance is a finding too (Far).",
+        self._heading = Heading(title="Signal or noise")
+        follow_question(
+            state,
+            self._heading,
+            "{question} There is always a nearest token, so its distance is held against those of vectors as far out "
+            "that point in random directions: p is the share of them that come as near. q is p corrected for the many"
+            " heads and tokens of the layer: of all that are called nearer than chance, at most one in twenty is "
+            "expected to be none. No nearer than chance is not noise: Power says how near a vector must be to a word "
+            "to be found. To be farther than chance is a finding too (Far).",
         )
         self._table = SignalTable(
-            lambda data: state.select(head=data["head"]), caption="Nearest distances and chance, by head"
+            lambda data: state.select_column(data["head"]), caption="Nearest distances and chance, by head"
         )
         state.param.watch(self._choose, ["answer", "head"])
         self._follow()
@@ -74,7 +77,8 @@ class SignalOrNoise(OnDemand):
 
     def _choose(self, *_events: object) -> None:
         if self.shown:
-            self._table.head = -1 if self._state.answer is None else self._state.head
+            answer = self._state.answer
+            self._table.head = -1 if answer is None else answer.column(self._state.head)
 
     def _aspect(self, kind: str) -> Aspect | None:
         layer = self._state.layer
@@ -91,7 +95,8 @@ class SignalOrNoise(OnDemand):
         self._heading.detail = f"layer {state.answer.layers[layer]} · “{name}” at position {position}"
         significance = state.aspect(Aspect("significance", layer))
         self._table.param.update(
-            rows=signal_rows(state.answer.neighbors, significance, layer, position),
+            column=COLUMN_NAMES[state.answer.columns],
+            rows=signal_rows(state.answer.near, significance, layer, position),
             lines=[[name, self._line(kind, words)] for name, (kind, words) in _LINES.items()],
         )
 

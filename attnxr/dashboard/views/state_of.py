@@ -76,7 +76,9 @@ def state_of(*datasets: xr.Dataset, model: Model | None = None) -> State:
             f"The Datasets are of the model {tokens.attrs['model']!r} (fingerprint {tokens.attrs['fingerprint']}); "
             f"{model.name!r} ({model.fingerprint}) was given. Give the model that they were made with."
         )
-    asked = {} if near is None else {"metric": near.attrs["metric"], "positional": bool(near.attrs["positional"])}
+    asked = {} if near is None else {name: near.attrs[name] for name in ("metric", "of", "space", "vocab_layer")}
+    if near is not None:
+        asked |= {"positional": bool(near.attrs["positional"]), "k": near.sizes["rank"]}
     state = State([tokens.attrs["model"]], text=tokens.attrs["text"], **asked)
     # What is not there stays without its variables; who needs them finds out by `state_for`.
     bare = tokens.drop_vars([*tokens.data_vars, "rank"], errors="ignore")

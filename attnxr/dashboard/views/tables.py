@@ -9,25 +9,25 @@ from typing import Any
 import panel as pn
 import param
 import xarray as xr
+from panel.viewable import Viewer
 
 from attnxr.dashboard.compute.answering import N_NEIGHBORS, N_SEQUENCE
 from attnxr.dashboard.files.exports import table_csv
 from attnxr.dashboard.files.save import save
 from attnxr.dashboard.parts import Chips, Heading, RankTable
 from attnxr.dashboard.rows.measured import FOLLOWED, token_paint
-from attnxr.dashboard.rows.neighbors import neighbor_table, sequence_table, token_chips, token_label
+from attnxr.dashboard.rows.neighbors import chips_help, neighbor_table, sequence_table, token_chips
+from attnxr.dashboard.rows.reading import generated, read_as
 from attnxr.dashboard.session.answer import Answer
 from attnxr.dashboard.session.state import State
+from attnxr.dashboard.views.question import follow_question
 from attnxr.dashboard.views.view import View
+from attnxr.plots.grids import token_label
 
 _NEIGHBOR_LEGEND = [
     ["own", "flies", "the token itself"],
     ["text", "arrow", "another token of the text"],
     ["column", "7", "the chosen head; click a column to choose another"],
-]
-_SEQUENCE_LEGEND = [
-    ["own", "flies", "the same token elsewhere in the text"],
-    ["column", "7", "the chosen head"],
 ]
 
 
@@ -49,7 +49,7 @@ class TokenStrip(View):
         state = self._state = self._take(given)
         self._heading = Heading(
             title="Tokens",
-            help="The pieces the model reads. Pieces that touch belong to one word; pale ones are the model's own.",
+            help=chips_help([]),
             live=True,
         )
         self._chips = Chips(lambda data: state.select(position=data["index"]), caption="Tokens of the text")
@@ -62,7 +62,10 @@ class TokenStrip(View):
 
     def _draw(self, *_events: object) -> None:
         answer = self._state.answer
-        self._chips.items = [] if answer is None else token_chips(answer.encodings)
+        items = [] if answer is None else token_chips(answer.encodings)
+        self._chips.items = items
+        if items:
+            self._heading.help = chips_help(items)
 
     @param.depends("dark", watch=True)
     def _paint(self, *_events: object) -> None:
@@ -74,10 +77,14 @@ class TokenStrip(View):
         if answer is None:
             self._heading.detail = ""
         else:
-            self._heading.detail = (
-                f"{answer.n_positions:,} tokens · chosen: {_chosen(answer, position)}, "
-                f"layer {answer.layers[self._state.layer]}, head {self._state.head}"
-            )
+            attrs = answer.encodings.attrs
+            said = [
+                f"{answer.n_positions:,} tokens",
+                generated(attrs),
+                f"read as {words}" if (words := read_as(attrs)) else "",
+                f"chosen: {_chosen(answer, position)}, {answer.where(self._state.layer, self._state.head)}",
+            ]
+            self._heading.detail = " · ".join(filter(None, said))
             self._chips.chosen = position
 
     def __panel__(self) -> pn.Column:
@@ -93,14 +100,16 @@ class _Table(View):
         rows: Callable[[Answer, int, int], dict[str, Any]],
         heading: Heading,
         cell: str,
+        under_heading: Viewer | None = None,
         **table: Any,
     ) -> None:
         super().__init__()
         state = self._state = self._take(given)
         self._rows = rows
         self._cell = cell
+        self._top = [heading] if under_heading is None else [heading, under_heading]
         self._heading = heading
-        self._table = RankTable(lambda data: state.select(head=data["head"]), **table)
+        self._table = RankTable(self._select, **table)
         state.param.watch(self._draw, ["answer", "layer", "position"])
         state.param.watch(self._choose, ["answer", "head"])
         self._draw()
@@ -116,7 +125,14 @@ class _Table(View):
             self._table.table = self._rows(answer, layer, position)
 
     def _choose(self, *_events: object) -> None:
-        self._table.head = -1 if self._state.answer is None else self._state.head
+        self._table.head = -1 if self._state.answer is None else self._column(self._state.answer)
+
+    def _column(self, answer: Answer) -> int:
+        """Which column is the chosen head's."""
+        return self._state.head
+
+    def _select(self, data: dict[str, int]) -> None:
+        self._state.select(head=data["head"])
 
     def save(self, file: str | Path) -> None:
         """Write the table that is shown, of the chosen layer and token, to a file: a row a rank, two columns a head.
@@ -147,7 +163,7 @@ class _Table(View):
         save(file, self._state, {".csv": lambda answer: table_csv(self._rows(answer, layer, position), self._cell)})
 
     def __panel__(self) -> pn.Column:
-        return pn.Column(self._heading, self._table, sizing_mode="stretch_width")
+        return pn.Column(*self._top, self._table, sizing_mode="stretch_width")
 
 
 class NeighborTable(_Table):
@@ -157,25 +173,35 @@ class NeighborTable(_Table):
     ----------
     given : State or xarray.Dataset
         What to follow, and where a click goes; or what ``model.neighbors`` returned.
+    under_heading : Viewer, optional
+        What stands between the heading and the table.
     """
 
-    def __init__(self, given: State | xr.Dataset) -> None:
-        heading = Heading(
-            title="Nearest vocabulary tokens",
-            help="For each head, the tokens whose own encoding is nearest to what the head wrote at the chosen "
-            "token, with the distance. The own rank says how many of the whole vocabulary come before the "
-            "token that really stands there, plus one.",
-        )
+    def __init__(self, given: State | xr.Dataset, under_heading: Viewer | None = None) -> None:
+        heading = Heading(title="Nearest vocabulary tokens")
         super().__init__(
             given,
             neighbor_table,
             heading,
             "neighbour",
+            under_heading,
             caption="Nearest vocabulary tokens by rank and head",
             expected_rows=N_NEIGHBORS,
             has_own=True,
             legend=_NEIGHBOR_LEGEND,
         )
+        follow_question(
+            self._state,
+            heading,
+            "{question} Each with its distance. The own rank says how many of the whole vocabulary come before the "
+            "token that really stands at the chosen place, plus one.",
+        )
+
+    def _column(self, answer: Answer) -> int:
+        return answer.column(self._state.head)
+
+    def _select(self, data: dict[str, int]) -> None:
+        self._state.select_column(data["head"])
 
 
 class SequenceTable(_Table):
@@ -193,7 +219,7 @@ class SequenceTable(_Table):
         heading = Heading(
             title="Nearest tokens of the text",
             help="For each head, the positions of this text at which it wrote something most like what it wrote "
-            "at the chosen token. The small number is the position.",
+            "at the chosen token. The small number is the position; marks are those of the table of vocabulary tokens.",
         )
         super().__init__(
             given,
@@ -202,7 +228,6 @@ class SequenceTable(_Table):
             "token",
             caption="Nearest tokens of the text by rank and head",
             expected_rows=N_SEQUENCE,
-            legend=_SEQUENCE_LEGEND,
         )
 
 

@@ -8,11 +8,14 @@ from functools import partial
 from typing import Any
 
 import panel as pn
+import param
 
+from attnxr.dashboard.address.codec import write
+from attnxr.dashboard.address.history import SHOWN
 from attnxr.dashboard.compute.jobs import MAKE, Job
 from attnxr.dashboard.files import exports
 from attnxr.dashboard.files.standalone import Selection, page
-from attnxr.dashboard.parts import Heading, TakeAwayFiles
+from attnxr.dashboard.parts import Heading, Links, TakeAwayFiles
 from attnxr.dashboard.rows.neighbors import neighbor_table, sequence_table
 from attnxr.dashboard.session.answer import Answer
 from attnxr.dashboard.session.state import State
@@ -134,8 +137,11 @@ class TakeAway(View):
                 for name, file in FILES.items()
             ],
         )
+        self._links = Links(visible=state.has_address)
         state.param.watch(self._follow, "answer")
+        state.param.watch(self._say_links, ["answer", *SHOWN])
         self._follow()
+        self._say_links()
 
     def cleanup(self) -> None:
         """Leave the file that is being made."""
@@ -144,6 +150,28 @@ class TakeAway(View):
 
     def _follow(self, *_events: object) -> None:
         self._files.param.update(ready=self._state.answer is not None, said="")
+
+    @param.depends("shown", watch=True)
+    def _say_links(self, *_events: object) -> None:
+        state = self._state
+        if not (self.shown and state.has_address):
+            return
+        query = write(state)[0] if state.answer is not None else ""
+        bare = "&".join(filter(None, [query, "controls=off" if state.controls else ""]))
+        self._links.links = [
+            {
+                "label": "Cite this view",
+                "note": "The question, the model by its fingerprint, the versions, and the address that shows it.",
+                "words": "" if state.answer is None else exports.citation(state.answer),
+                "query": query,
+            },
+            {
+                "label": "Link without the controls",
+                "note": "To present: the same page without what it is asked with; all else can be clicked.",
+                "words": "" if state.answer is None else "{address}",
+                "query": bare,
+            },
+        ]
 
     def _ask(self, data: dict[str, str]) -> None:
         answer, name = self._state.answer, data["name"]
@@ -171,7 +199,7 @@ class TakeAway(View):
         self._files.param.update(making=making, said=said)
 
     def __panel__(self) -> pn.Column:
-        return pn.Column(self._heading, self._files, sizing_mode="stretch_width")
+        return pn.Column(self._heading, self._files, self._links, sizing_mode="stretch_width")
 
 
 def selection(state: State) -> Selection:

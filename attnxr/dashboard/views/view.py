@@ -12,6 +12,13 @@ from attnxr.dashboard.session.state import State
 from attnxr.dashboard.views.notebook import load_scripts
 from attnxr.dashboard.views.state_of import state_for
 
+CARD = {
+    "border": "1px solid color-mix(in srgb, currentColor 16%, transparent)",
+    "border-radius": "10px",
+    "padding": "9px 14px",
+}
+"""How what belongs together is framed."""
+
 
 class View(Viewer):
     """What follows a State and displays itself: on the page, or as the last line of a notebook cell.

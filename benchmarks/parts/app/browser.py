@@ -5,7 +5,7 @@ import shutil
 from typing import Any
 
 import psutil
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, Playwright, async_playwright
 
 from benchmarks.parts.app.server import Server
 from benchmarks.parts.app.size import Size
@@ -55,7 +55,7 @@ _SETTLED = f"""() => new Promise((resolve, reject) => {{
 }})"""
 _DRAWN = """() => Bokeh.documents.some(({all_models}) =>
     Array.from(all_models).some((model) => model.type === "ColumnDataSource"))"""
-_FIRST_PAINT = """
+FIRST_PAINT = """
     const filled = (root) => root.querySelector("table:not(.waiting) td .token") !== null
         || Array.from(root.querySelectorAll("*")).some((node) => node.shadowRoot && filled(node.shadowRoot))
     window.painted = new Promise((resolve) => {
@@ -65,6 +65,16 @@ _FIRST_PAINT = """
         }
         addEventListener("DOMContentLoaded", look)
     })
+    // Before that, what came with the first bytes: chips and tables of an answer that the server had at hand.
+    window.stood = new Promise((resolve) => {
+        const look = () => {
+            const known = document.getElementById("first-tree")?.textContent.includes("[CLS]")
+            if (performance.getEntriesByName("attnxr-first").length === 0) setTimeout(look, 5)
+            else if (known) requestAnimationFrame(() => setTimeout(() => resolve(performance.now())))
+            else window.painted.then(resolve)
+        }
+        look()
+    })
 """
 
 
@@ -73,8 +83,10 @@ class Seen:
 
     Attributes
     ----------
+    words, words_again : list of float
+        Until words and tables stand, of those who come for the first time, and of those who come again.
     paint, again : list of float
-        First useful paint of those who come for the first time, and of those who come again.
+        Until the page proper shows them, which can be clicked.
     click, long_click : list of float
         From a click on a token to the last view, with a short and a long text.
     new_text : list of float
@@ -85,6 +97,8 @@ class Seen:
     """
 
     def __init__(self) -> None:
+        self.words: list[float] = []
+        self.words_again: list[float] = []
         self.paint: list[float] = []
         self.again: list[float] = []
         self.click: list[float] = []
@@ -93,12 +107,17 @@ class Seen:
         self.page = self.private = self.heap = 0
 
 
+async def launch(playwright: Playwright) -> Browser:
+    """Start the Chromium of this machine, or Playwright's own where there is none."""
+    path = next(filter(None, map(shutil.which, _NAMES)), None)
+    return await playwright.chromium.launch(executable_path=path, args=_FLAGS)
+
+
 async def look(server: Server, size: Size) -> Seen:
     """Measure all that is measured in a browser."""
-    path = next(filter(None, map(shutil.which, _NAMES)), None)
     seen = Seen()
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=_FLAGS)
+        browser = await launch(playwright)
         say("first visits")
         await _arrive(browser, server, Seen())  # not counted: the model is loaded for the first of all visitors
         for _ in range(size.texts):
@@ -122,9 +141,10 @@ async def look(server: Server, size: Size) -> Seen:
 async def _arrive(browser: Browser, server: Server, seen: Seen, stay: bool = False) -> Page:
     context = await browser.new_context(viewport={"width": 1400, "height": 1000})
     page = await context.new_page()
-    await page.add_init_script(_FIRST_PAINT)
-    for found in (seen.paint, seen.again):
+    await page.add_init_script(FIRST_PAINT)
+    for stood, found in ((seen.words, seen.paint), (seen.words_again, seen.again)):
         await page.goto(server.address)
+        stood.append(await page.evaluate("window.stood") / 1e3)
         found.append(await page.evaluate("window.painted") / 1e3)
         await page.wait_for_timeout(1000)  # nobody leaves at once, and comes again
     if not stay:

@@ -9,7 +9,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,9 +28,10 @@ class Server:
         Of the page.
     """
 
-    def __init__(self, address: str, process: psutil.Process) -> None:
+    def __init__(self, address: str, process: psutil.Process, log: Path) -> None:
         self.address = address
         self._process = process
+        self._log = log
 
     def cpu(self) -> float:
         """Seconds of processor time that it has had so far."""
@@ -41,28 +42,54 @@ class Server:
         """Bytes that it has in memory."""
         return self._process.memory_info().rss
 
+    def handles(self) -> tuple[int, int]:
+        """How many files and sockets it has open, and how many threads it has."""
+        return self._process.num_fds(), self._process.num_threads()
+
+    def errors(self) -> int:
+        """How many lines of its log tell of errors."""
+        return sum(line.startswith("Traceback") or "ERROR" in line for line in self._lines())
+
+    def said(self, beginning: str) -> int:
+        """How many lines of its log begin so."""
+        return sum(line.startswith(beginning) for line in self._lines())
+
+    def _lines(self) -> list[str]:
+        return self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+
 
 @contextmanager
-def serve(*options: str) -> Iterator[Server]:
-    """Serve the app on a free port, as the README says but for the options."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def serve(*options: str, arguments: Sequence[str] = (), builds: bool = False) -> Iterator[Server]:
+    """Serve the app on a free port, as the README says but for the options, and what the app is told.
+
+    Where it builds, corpora are built in the same process: see `benchmarks.parts.app.builder`.
+    """
+    port = free_port()
     command = [str(Path(sys.executable).with_name("panel")), "serve", "app", "--address", "127.0.0.1"]
-    command += ["--port", str(port), *options, "--args", MODEL]
+    command += ["--port", str(port), *options, "--args", MODEL, *arguments]
+    if builds:
+        command = [sys.executable, "-m", "benchmarks.parts.app.builder", str(port)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # this checkout is what is measured
-    with tempfile.TemporaryFile() as log:
+    with tempfile.NamedTemporaryFile() as log:
         # A process group of its own: whatever it starts ends with it.
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
-            _wait_for(f"http://127.0.0.1:{port}/", process)
-            yield Server(f"http://127.0.0.1:{port}/app", psutil.Process(process.pid))
+            wait_for(f"http://127.0.0.1:{port}/", process)
+            yield Server(f"http://127.0.0.1:{port}/app", psutil.Process(process.pid), Path(log.name))
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(60)
 
 
-def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+def free_port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a page can be had. Raises RuntimeError where its server ends first."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         try:

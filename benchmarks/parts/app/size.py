@@ -23,6 +23,8 @@ class Size:
         New texts, and first visits.
     tokens : int
         Of the text that the page starts with.
+    starts : int
+        Of a server.
     """
 
     clicks: int = 40
@@ -32,6 +34,7 @@ class Size:
     long: int = 498
     texts: int = 10
     tokens: int = 14
+    starts: int = 5
 
 
-QUICK = Size(clicks=4, wire_clicks=2, visitors=2, visits=10, long=100, texts=2)
+QUICK = Size(clicks=4, wire_clicks=2, visitors=2, visits=10, long=100, texts=2, starts=1)

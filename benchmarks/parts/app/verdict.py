@@ -10,7 +10,16 @@ from benchmarks.parts.report import Report, Table
 _Clicks = tuple[list[float], float]
 
 
-def judge(size: Size, seen: Seen, alone: _Clicks, many: _Clicks, beside: _Clicks, memory: tuple[int, int]) -> Report:
+def judge(
+    size: Size,
+    seen: Seen,
+    alone: _Clicks,
+    many: _Clicks,
+    beside: _Clicks,
+    memory: tuple[int, int],
+    heads: dict[tuple[int, int], list[float]],
+    cold: tuple[list[float], list[float]],
+) -> Report:
     """Lay what was measured beside the targets.
 
     Parameters
@@ -24,6 +33,10 @@ def judge(size: Size, seen: Seen, alone: _Clicks, many: _Clicks, beside: _Clicks
         Seconds on the wire for each click beside another's job, and how long that job took.
     memory : tuple of int
         The server's after the first tenth of the visits, and after all.
+    heads : dict
+        Seconds in the browser from a click on a head to its card, by layers and heads.
+    cold : tuple of list
+        Seconds from ``attnxr serve`` to the page's words, and to its first answer.
     """
     table = Table("The served page", ("", "p50", "p95", "target", ""))
 
@@ -40,8 +53,14 @@ def judge(size: Size, seen: Seen, alone: _Clicks, many: _Clicks, beside: _Clicks
     times("browser: click → all visible views", seen.click, 100)
     times(f"browser: click, {size.long + 2} tokens", seen.long_click, 250)
     times("browser: new text of 14 tokens → all views", seen.new_text, 1000)
-    times("browser: first useful paint, first visit", seen.paint, 2000)
-    times("browser: first useful paint, second visit", seen.again, 2000)
+    times("browser: words and tables stand, first visit", seen.words, 1000)
+    times("browser: words and tables stand, second visit", seen.words_again, 700)
+    times("browser: the page can be clicked, first visit", seen.paint, 2000)
+    times("browser: the page can be clicked, second visit", seen.again, 2000)
+    times("cold start: attnxr serve → the page's words", cold[0], 8000)
+    times("cold start: attnxr serve → its first answer", cold[1], 8000)
+    for (layers, of_layer), took in heads.items():
+        times(f"browser: head chosen → its card, {layers * of_layer:,} heads", took, 150)
     page, private, heap = (each / MIB for each in (seen.page, seen.private, seen.heap))
     amount(f"browser: memory of the page, {size.long + 2} tokens", f"{page:.0f} MiB", "≤ 500 MB", seen.page <= 5e8)
     amount("  of which is its alone", f"{private:.0f} MiB", "≤ 500 MB", seen.private <= 5e8)

@@ -18,7 +18,17 @@ SELECTION = ("layer", "head", "position")
 
 def shown(state: State) -> tuple[object, ...]:
     return tuple(
-        getattr(state, name) for name in (*REQUEST, *SELECTION, "panel", *codec.CHOICES, "versus_text", "versus_model")
+        getattr(state, name)
+        for name in (
+            *REQUEST,
+            *SELECTION,
+            "panel",
+            "controls",
+            *codec.CHOICES,
+            "versus_text",
+            "versus_model",
+            *codec.VERSUS,
+        )
     )
 
 
@@ -51,11 +61,17 @@ def test_a_new_page_has_nothing_in_its_address(solve: Solve) -> None:
         {"causal": True},
         {"causal": False},
         {"panel": "Attention"},
+        {"controls": False},
         {"measure": "origin"},
         {"panel": "Over layers", "quantity": "own_distance"},
         {"panel": "Map", "map_over": "tokens", "map_method": "tsne"},
         {"panel": "Compare", "versus": "text", "versus_text": "A fly & a <b>banana</b>.", "difference": "rbo"},
         {"panel": "Compare", "versus": "model", "versus_model": "roberta"},
+        {"of": "query", "space": "key", "vocab_layer": "same"},
+        {"of": "hidden", "space": "embedding", "k": 5},
+        {"vocab_layer": 2, "head": 2},
+        {"panel": "Compare", "versus": "question", "versus_of": "key", "versus_space": "query", "versus_metric": "dot"},
+        {"panel": "Compare", "versus": "question", "versus_vocab_layer": 1},
         {"layer": 1},
         {"head": 1},
         {"position": 0},
@@ -122,6 +138,17 @@ def test_a_long_text_to_compare_with_is_known_again_where_it_was_seen(answered: 
         ({"map_method": "astrology"}, "asks for map_method “astrology”; there is pca, tsne"),
         ({"versus_model": "gpt"}, "asks for versus_model “gpt”; there is bert, roberta."),
         ({"versus_text": "x" * 2001}, "has 2,001 characters"),
+        ({"of": "beauty"}, "asks for of “beauty”; there is encoding, query"),
+        ({"space": "<script>"}, "asks for space “<script>”"),
+        ({"of": "query", "space": "embedding"}, "asks a question that has no meaning"),
+        ({"of": "hidden", "space": "embedding", "vocab_layer": "2"}, "asks a question that has no meaning"),
+        ({"vocab_layer": "-1"}, "asks for vocab_layer “-1”; there is input, same, or a number."),
+        ({"vocab_layer": "9" * 5000}, "asks for vocab_layer “9999"),
+        ({"vocab_layer": "٣"}, "asks for vocab_layer “٣”"),
+        ({"k": "1000000"}, "asks for k “1000000”; there is 5, 10, 15, 30."),
+        ({"versus_of": "hidden"}, "asks a question that has no meaning"),
+        ({"versus_metric": "manhattan"}, "asks for versus_metric “manhattan”"),
+        ({"controls": "0"}, "asks for controls “0”; there is on, off."),
         ({"positional": "maybe"}, "asks for positional “maybe”"),
         ({"mask": "None"}, "asks for mask “None”; there is off, on."),
         ({"layer": "three"}, "asks for layer “three”, which is no whole number."),
@@ -140,7 +167,7 @@ def test_what_cannot_be_shown_is_told_and_the_rest_is_shown(said: dict[str, str]
 
     assert told in state.notices[0]
     assert len(state.notices) == 1
-    assert len(state.notices[0]) < 200
+    assert len(state.notices[0]) < 400
     assert state.request == State(["bert", "roberta"]).request
     assert (state.layer, state.position) == (0, 1)
     assert state.head == (2 if "too many" not in told and "head" not in told else 0)
@@ -160,3 +187,37 @@ def test_parts_that_are_not_the_dashboards_are_nothing_to_it(solve: Solve) -> No
 
 def test_of_several_the_first_counts(state: State) -> None:
     assert codec.read("head=1&head=2", state, {}).selection == {"head": 1}
+
+
+def test_an_address_holds_how_a_text_is_read_and_what_is_written_behind_it() -> None:
+    state = State(["bert"])
+    state.param.update(read_as="prompt", continued=20, seed=77)
+    assert parse_qs(query(state)) == {"read_as": ["prompt"], "continued": ["20"], "seed": ["77"]}
+    assert (
+        codec.read(query(state), State(["bert"]), {}).inputs.items()
+        >= {
+            "read_as": "prompt",
+            "continued": 20,
+            "seed": 77,
+        }.items()
+    )
+    state.param.update(continued=0)
+    assert "seed" not in query(state)
+
+
+@pytest.mark.parametrize(
+    ("forged", "said"),
+    [
+        ("read_as=none", "read_as “none”; there is text, bos, bare, chat, prompt"),
+        ("continued=1000000", "continued “1000000”"),
+        ("continued=7", "continued “7”"),
+        ("continued=5&seed=-1", "seed “-1”"),
+        ("continued=5&seed=2147483648", "seed “2147483648”"),
+        ("seed=3", "seed “3”; expected a whole number, 0 to 2,147,483,647, with continued"),
+    ],
+)
+def test_what_no_page_asks_is_told(forged: str, said: str) -> None:
+    target = codec.read(forged, State(["bert"]), {})
+    assert said in " ".join(target.notices)
+    assert (target.inputs["read_as"], target.inputs["seed"]) == ("text", None)
+    assert target.inputs["continued"] in (0, 5)

@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 
 import attnxr
+from attnxr.dashboard.compute.jobs import MOST_OF_ONE
 from attnxr.dashboard.compute.worker import Worker
 from attnxr.dashboard.session.answer import Answer
 from attnxr.dashboard.session.state import State
@@ -65,6 +66,39 @@ def test_a_newer_request_overtakes_an_older_one(state: State, shelf: dict[str, a
 
     asyncio.run(visit())
     assert landed == ["bert", "bert"]
+
+
+def test_whoever_asks_over_and_over_holds_up_himself_and_nobody_else(shelf: dict[str, attnxr.Model]) -> None:
+    go_on = threading.Event()
+    held, most = [], []
+
+    def load(name: str) -> attnxr.Model:
+        if name == "roberta" and not go_on.is_set():  # the greedy one's, which no report ends meanwhile
+            held.append(name)
+            most.append(len(held))
+            assert go_on.wait(60)
+            held.pop()
+        return shelf[name]
+
+    async def visit() -> None:
+        greedy, ordinary = (State(["bert", "roberta"], text=models.SENTENCE) for _ in range(2))
+        workers = [Worker(each, load) for each in (greedy, ordinary)]
+        greedy.model = "roberta"
+        for turn in range(40):
+            greedy.text = f"{turn} flies " * 30
+            await asyncio.sleep(0.01)
+        assert greedy.activity.message == "Waiting for its turn"
+        ordinary.text = "Fruit flies."
+        await until(lambda: ordinary.answer)
+        assert greedy.answer is None
+        go_on.set()
+        await until(lambda: greedy.answer)
+        assert greedy.answer.request.text == greedy.text
+        for worker in workers:
+            worker.close()
+
+    asyncio.run(visit())
+    assert max(most) == MOST_OF_ONE
 
 
 def test_an_error_of_the_library_is_shown_and_the_next_request_works(

@@ -13,7 +13,7 @@ from panel.custom import DataEvent
 
 from attnxr.dashboard import parts
 from attnxr.dashboard.parts import Part
-from attnxr.dashboard.session.opened import MOST_TEXT
+from attnxr.dashboard.session.limits import LIMITS
 from attnxr.dashboard.session.state import State
 from attnxr.dashboard.views.maps import HeadMap
 
@@ -26,6 +26,7 @@ FIELDS = [
 GOOD: dict[str, list[dict[str, Any]]] = {
     "AddressBar": [{"query": "?text=a&layer=3"}, {"query": ""}],
     "BarLists": [],
+    "CardHeading": [{"name": "pin"}],
     "Chips": [{"index": 0}, {"index": 5}, {"index": -1}],
     "Choices": [
         {"name": "measure", "value": "overlap"},
@@ -34,7 +35,15 @@ GOOD: dict[str, list[dict[str, Any]]] = {
         {"name": "positional", "value": False},
     ],
     "FigureFiles": [{"format": "png"}, {"format": "svg"}],
+    "Findings": [{"name": "What it does"}],
+    "HeadExamples": [{"example": 3, "position": 12}],
     "Heading": [],
+    "HeadsTable": [
+        {"do": "choose", "at": 1023, "words": ""},
+        {"do": "order", "at": 2, "words": ""},
+        {"do": "search", "at": -1, "words": SECRET},
+    ],
+    "Links": [],
     "Keys": [{"layer": 1}, {"position": -3, "head": 2}, {"position": 1, "layer": 1, "head": 1}],
     "OpenFileButton": [{"name": "a.nc", "size": 4, "start": 0, "data": "AAAA"}],
     "RankTable": [{"head": 3}],
@@ -42,7 +51,7 @@ GOOD: dict[str, list[dict[str, Any]]] = {
     "Status": [{"cancel": True}],
     "Tabs": [{"name": "Map"}],
     "TakeAwayFiles": [{"name": "netcdf"}],
-    "TextBox": [{"text": ""}, {"text": SECRET}, {"text": "x" * MOST_TEXT}],
+    "TextBox": [{"text": ""}, {"text": SECRET}, {"text": "x" * LIMITS.text_characters}],
     "TwoLists": [],
 }
 COMPONENTS = [each for each in map(parts.__dict__.get, parts.__all__) if each is not Part and issubclass(each, Part)]
@@ -87,7 +96,14 @@ def may_be(kind: str, message: Any) -> bool:
     fits = message and set(message) <= set(fields) and all(type(message[name]) is fields[name] for name in message)
     if not fits or (set(message) != set(fields) and kind != "Keys"):
         return False
-    most = {"text": MOST_TEXT, "query": 100_000, "data": 3 << 20, "name": 1000 if kind == "OpenFileButton" else 100}
+    most = {
+        "text": LIMITS.text_characters,
+        "query": 100_000,
+        "data": 3 << 20,
+        "words": 1000,
+        "do": 6,
+        "name": 1000 if kind == "OpenFileButton" else 100,
+    }
     for name, value in message.items():
         if isinstance(value, str) and len(value) > most.get(name, 5):
             return False
@@ -95,6 +111,8 @@ def may_be(kind: str, message: Any) -> bool:
             return False
     if kind == "FigureFiles":
         return message["format"] in ("png", "svg")
+    if kind == "HeadsTable":
+        return message["do"] in ("choose", "order", "search")
     return kind != "Status" or message["cancel"] is True
 
 

@@ -116,6 +116,20 @@ def test_chips_of_any_text_can_be_told_apart_from_markup(solve: Solve) -> None:
     assert text == "<script>"
 
 
+def test_a_character_of_several_tokens_is_shown_once_and_each_token_is_one_of_its_parts(solve: Solve) -> None:
+    found = solve(Request("a🍌b", "roberta", "cosine", True))
+    chips = token_chips(found.encodings)[1:-1]
+    assert [chip["label"] for chip in chips] == ["a", "🍌", "", "", "", "b"]
+    assert [chip["part"] for chip in chips] == ["", "1/4", "2/4", "3/4", "4/4", ""]
+    assert [chip["name"] for chip in chips][1:5] == [f"🍌 {i}/4" for i in (1, 2, 3, 4)]
+    assert all(chip["joined"] for chip in chips[2:5])
+    assert "part 2 of 4 of 🍌" in chips[2]["title"]
+    cells = [row[0] for row in sequence_table(found, 0, 1)["cells"]]
+    assert {name for name, _distance, _mark, position in cells if position in "2345"} == {
+        chip["name"] for chip in chips[1:5]
+    }
+
+
 def test_figures_of_the_check_are_the_largest_of_the_dataset(
     request_: Request, shelf: dict[str, attnxr.Model], solve: Solve
 ) -> None:

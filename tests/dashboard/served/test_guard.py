@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 import panel as pn
 import pytest
+from tornado.httputil import HTTPHeaders
 
 from attnxr.dashboard.compute.jobs import ANSWER
 from attnxr.dashboard.served import guard, server
@@ -138,6 +139,18 @@ def test_every_answer_has_the_headers_and_no_address_is_logged_whole(
         "200 GET /lab/app",
         "404 GET /lab/nothing",
     }
+
+
+def test_hosts_that_may_frame_the_page_are_named_and_no_others() -> None:
+    (headers,) = server.options(frames=["https://example.org", "localhost:8888"])["transforms"]
+    _, found, _ = headers(None).transform_first_chunk(200, HTTPHeaders(), b"", True)
+    policy = found["Content-Security-Policy"]
+    assert policy.endswith("; frame-ancestors 'self' https://example.org localhost:8888")
+    assert policy.startswith(guard.HEADERS["Content-Security-Policy"])
+    assert "X-Frame-Options" not in found
+    for no_host in ("example.org; script-src *", "'none'", "", "https://example.org/page", "a b"):
+        with pytest.raises(InputError, match="expected one such as"):
+            server.options(frames=[no_host])
 
 
 def test_a_page_of_another_host_cannot_connect(address: str) -> None:

@@ -1,11 +1,13 @@
-"""A server of several processes ends as a whole."""
+"""A server ends when it is told to, one of several processes as a whole."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,5 +47,23 @@ def test_processes_end_with_the_one_that_forked_them() -> None:
             server.terminate()
             server.wait(30)
             within_a_minute(lambda: [child for child in serving if lives(child)], lambda left: not left)
+        finally:
+            server.kill()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="it has no such signal")
+def test_a_server_ends_when_it_is_told_to_though_nobody_reads_what_it_prints() -> None:
+    command = [sys.executable, "-m", "attnxr", "serve", "minilm", "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+    ) as server:
+        try:
+            assert server.stdout is not None
+            (address,) = re.findall(r"attnxr runs at (http://localhost:\d+)/app", server.stdout.readline())
+            with urllib.request.urlopen(f"{address}/health", timeout=60) as answer:
+                assert answer.status == 200
+            server.stdout.close()
+            server.terminate()
+            assert server.wait(60) == 0
         finally:
             server.kill()

@@ -73,7 +73,7 @@ def test_a_hidden_view_asks_nothing(answered: State, visit: Any) -> None:
 def test_another_text_is_typed_and_another_model_is_chosen(answered: State, visit: Any) -> None:
     async def do(view: Compare) -> None:
         await until(lambda: answered.comparison)
-        choices, text = part(view, Choices), part(view, TextBox)
+        choices, text = pn.panel(view).select(Choices)[0], part(view, TextBox)
         choices._on_message({"name": "versus", "value": "text"})
         assert answered.comparison is None
         assert part(view, Status).message == "Type another text to compare with."
@@ -114,7 +114,7 @@ def test_a_click_on_the_map_moves_the_selection_and_the_measure_can_be_chosen(an
     async def do(view: Compare) -> None:
         await until(lambda: answered.comparison)
         view._map._tap(3.2, 0.9)
-        part(view, Choices)._on_message({"name": "difference", "value": "rbo"})
+        pn.panel(view).select(Choices)[0]._on_message({"name": "difference", "value": "rbo"})
 
     view = visit(do)
     assert (answered.layer, answered.head) == (1, 3)

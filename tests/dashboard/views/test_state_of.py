@@ -178,4 +178,6 @@ def test_another_question_is_answered_with_the_model_and_refused_without(
     assert "needs the model" in asyncio.run(ask(state_of(near, enc))).error
     state = asyncio.run(ask(state_of(near, enc, model=model)))
     assert state.answer is not None
-    xr.testing.assert_equal(state.answer.neighbors, model.neighbors(enc, k=15, metric="dot", positional=False))
+    xr.testing.assert_equal(
+        state.answer.neighbors, model.neighbors(enc, k=near.sizes["rank"], metric="dot", positional=False)
+    )

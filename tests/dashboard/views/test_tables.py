@@ -102,13 +102,39 @@ def test_controls_change_the_request(state: State) -> None:
     controls = Controls(state, OpenFile(state))
     part(controls, TextBox)._handle_msg({"text": "Fruit flies."})
     for name, value in (("model", "roberta"), ("metric", "centered_cosine"), ("positional", False)):
-        part(controls, Choices)._handle_msg({"name": name, "value": value})
+        send(controls, {"name": name, "value": value})
     assert state.request == Request("Fruit flies.", "roberta", "centered_cosine", False)
 
 
+def send(controls: Controls, message: dict[str, Any]) -> None:
+    """Send a message to both rows of choices: one of them knows its field, if any does."""
+    for choices in pn.panel(controls).select(Choices):
+        choices._handle_msg(message)
+
+
 def field(controls: Controls, name: str) -> dict[str, Any]:
-    (found,) = (found for found in part(controls, Choices).fields if found["name"] == name)
+    rows = pn.panel(controls).select(Choices)
+    (found,) = (found for row in rows for found in row.fields if found["name"] == name)
     return found
+
+
+def test_a_question_is_chosen_in_words_or_by_its_parts(answered: State) -> None:
+    controls = Controls(answered, OpenFile(answered))
+    assert field(controls, "question")["value"] == "as the demo"
+    send(controls, {"name": "question", "value": "what it promotes"})  # the model has no output embeddings
+    assert answered.asked() == ("encoding", "value", "input")
+    (refusal,) = (said for _, words, said in field(controls, "question")["options"] if words == "what it promotes")
+    assert "no output embeddings" in refusal
+    send(controls, {"name": "question", "value": "queries against keys"})
+    assert answered.asked() == ("query", "key", "same")
+    send(controls, {"name": "of", "value": "hidden"})
+    assert answered.asked() == ("hidden", "embedding", "input")
+    assert field(controls, "vocab_layer")["disabled"]
+    send(controls, {"name": "space", "value": "key"})  # has no meaning, and is on no list
+    send(controls, {"name": "k", "value": 7})
+    assert (answered.asked(), answered.k) == (("hidden", "embedding", "input"), 15)
+    send(controls, {"name": "k", "value": 5})
+    assert answered.k == 5
 
 
 def test_choices_show_what_holds(state: State) -> None:
@@ -122,7 +148,7 @@ def test_layer_choice_offers_what_the_model_has_and_moves_with_the_selection(ans
     controls = Controls(answered, OpenFile(answered))
     assert field(controls, "layer")["options"] == [[0, "0"], [1, "1"], [2, "2"]]
 
-    part(controls, Choices)._handle_msg({"name": "layer", "value": 2})
+    send(controls, {"name": "layer", "value": 2})
     assert answered.layer == field(controls, "layer")["value"] == 2
 
     answered.text = "Fruit flies."
@@ -130,9 +156,10 @@ def test_layer_choice_offers_what_the_model_has_and_moves_with_the_selection(ans
 
 
 def test_a_page_that_sends_what_is_on_no_list_changes_nothing(answered: State) -> None:
-    choices = part(Controls(answered, OpenFile(answered)), Choices)
-    choices._handle_msg({"name": "model", "value": "/etc"})
-    choices._handle_msg({"name": "error", "value": "made up"})
+    controls = Controls(answered, OpenFile(answered))
+    for name, value in (("model", "/etc"), ("error", "made up"), ("of", "beauty"), ("vocab_layer", 9)):
+        send(controls, {"name": name, "value": value})
+    assert answered.asked() == ("encoding", "value", "input")
     assert (answered.model, answered.error) == ("bert", "")
 
 

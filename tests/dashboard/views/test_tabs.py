@@ -1,4 +1,4 @@
-"""One view of the tabbed card is open, and only it is shown."""
+"""One view of the tabbed card is open, and only it is shown; each is made when it is first opened."""
 
 from __future__ import annotations
 
@@ -50,7 +50,24 @@ def test_a_click_opens_one_and_what_is_not_there_opens_nothing(panels: Panels, s
     assert (state.panel, tabs.open) == ("Three", "Three")
 
 
-def test_theme_visibility_and_leaving_reach_every_view(panels: Panels) -> None:
+def test_a_view_is_made_when_it_is_first_opened_and_then_kept(panels: Panels, state: State) -> None:
+    assert list(panels.views) == ["One"]
+    first = panels.views["One"]
+    (tabs,) = pn.panel(panels).select(Tabs)
+    assert [len(place) for place in tabs.views] == [1, 0, 0]
+    panels.dark = True
+    state.panel = "Two"
+    state.panel = "One"
+    state.panel = "Two"
+    assert list(panels.views) == ["One", "Two"]
+    assert panels.views["One"] is first
+    assert panels.views["Two"].dark
+    assert [len(place) for place in tabs.views] == [1, 1, 0]
+
+
+def test_theme_visibility_and_leaving_reach_every_view(panels: Panels, state: State) -> None:
+    for state.panel in ("Two", "Three", "One"):
+        pass
     panels.dark = True
     assert all(view.dark for view in panels.views.values())
     panels.shown = False
