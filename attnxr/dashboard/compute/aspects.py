@@ -24,7 +24,7 @@ from attnxr.inputs.tokenized import given_again
 from attnxr.model import Model
 from attnxr.options import VARIABLE
 
-__all__ = ["KINDS", "Aspect", "Kind", "compute"]
+__all__ = ["KINDS", "UNASKED", "Aspect", "Kind", "compute"]
 
 N_HUBS = 5
 N_MAPPED = 5
@@ -249,3 +249,5 @@ KINDS: dict[str, Kind] = {
     "roles": _roles,
     "promoted": _promoted,
 }
+UNASKED = frozenset({"signal", "effect"})
+"""Kinds that are computed of every choice that rests, though nobody asked for them."""

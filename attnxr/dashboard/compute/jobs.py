@@ -3,15 +3,20 @@
 Each kind of job has threads of its own, so that no kind waits for another: whoever waits for a slow download holds up
 nobody's file. What may run beside each other:
 
-- of all visitors of the process, as many jobs of a kind as it has threads: eight of `ANSWER` unless told, and two each
-  of `COMPARE`, `MAKE` and `OPEN`. What comes more waits for its turn;
-- of one visitor, a request with one aspect of its answer, the same two for the other answer of a comparison, the
-  comparison of the two, a file that is made and a file that is opened. A second request, or a second comparison,
-  overtakes the first of its own kind, and a second aspect waits for the first; buttons for files wait too.
+- of all visitors of the process, as many jobs of a kind as it has threads: eight of `ANSWER` unless told, two each
+  of `COMPARE`, `MAKE` and `OPEN`, and one of `QUIET`. What comes more waits for its turn;
+- of one visitor, a request with one aspect of its answer that he asked for and one that he did not, the same for the
+  other answer of a comparison, the comparison of the two, a file that is made and a file that is opened. A second
+  request, or a second comparison, overtakes the first of its own kind, and a second aspect waits for the first;
+  buttons for files wait too.
+
+The jobs that run share the cores: threads of several jobs that contend for a core wait for each other, and cost many
+times what they compute. A job of `QUIET` has one core, and takes none from the others' share.
 
 A job that is overtaken ends at its next report, and nobody hears of what it has found. Until then it has its thread, so
 that no more than `MOST_OF_ONE` of a visitor's requests have one: he waits for his own, whatever he sends, and not the
-others. Of all visitors no more than `LIMITS.waiting` of a kind wait: what comes then is refused, and says so.
+others. Of all visitors no more than `LIMITS.waiting` of a kind wait: what comes then is refused, and says so. Aspects
+are not refused: of each visitor there are few.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 import panel as pn
+import torch
 
 from attnxr.dashboard.patch import in_one_patch
 from attnxr.dashboard.session.answer import Report
@@ -36,6 +42,8 @@ from attnxr.errors import AttnxrError
 _POLL_SECONDS = 0.1
 MOST_OF_ONE = 2
 """So many requests of one visitor have a thread: one, and one that is overtaken and cannot end, as in a download."""
+_CORES = torch.get_num_threads()
+_SHARING: set[object] = set()  # the jobs that have a share of the cores
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -49,10 +57,13 @@ class Kind:
         What its threads are called.
     threads : int
         How many jobs of this kind run at a time, of all visitors together.
+    one_core : bool
+        Whether each has one core, rather than a share of all.
     """
 
-    def __init__(self, name: str, threads: int) -> None:
+    def __init__(self, name: str, threads: int, *, one_core: bool = False) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"attnxr-{name}")
+        self._one_core = one_core
         self._waiting: dict[object, None] = {}  # in their order; a job puts itself in, and a thread takes it out
 
     @property
@@ -71,9 +82,20 @@ class Kind:
 
         def run() -> _T:
             self._waiting.pop(job, None)
-            return work()
+            if not self._one_core:
+                _SHARING.add(job)
+            try:
+                self.share()
+                return work()
+            finally:
+                _SHARING.discard(job)
+                torch.set_num_threads(_CORES)  # what torch gives threads that begin later, whoever they are of
 
         return asyncio.get_running_loop().run_in_executor(self._executor, run)
+
+    def share(self) -> None:
+        """Give this thread, which has a job, as many cores as are its share now."""
+        torch.set_num_threads(1 if self._one_core else max(1, _CORES // len(_SHARING)))
 
     def leave(self, job: object) -> None:
         """Let a job that nobody wants any more wait no longer: its turn will take no time."""
@@ -82,6 +104,8 @@ class Kind:
 
 ANSWER = Kind("answer", LIMITS.answers_at_once)
 """Answers, and what is computed of them on demand."""
+QUIET = Kind("quiet", 1, one_core=True)
+"""What is computed of answers though nobody asked for it: of all visitors one after the other."""
 COMPARE = Kind("compare", 2)
 """Comparisons of two answers."""
 MAKE = Kind("make", 2)
@@ -124,6 +148,8 @@ class Job(Generic[_T]):
         Told in any case that the thread has let go of it: after `done` or `failed`, or where it was overtaken.
     beside : set, optional
         Of this visitor's jobs those that have a thread or wait for one; while there are `MOST_OF_ONE`, this one waits.
+    patient : bool
+        Whether it waits where more wait than may, rather than be refused.
     """
 
     def __init__(
@@ -137,6 +163,7 @@ class Job(Generic[_T]):
         progress: Callable[[Activity], object] | None = None,
         ended: Callable[[], object] | None = None,
         beside: set[Any] | None = None,
+        patient: bool = False,
     ) -> None:
         self._kind = kind
         self._work = work
@@ -146,6 +173,7 @@ class Job(Generic[_T]):
         self._progress = progress
         self._ended = ended
         self._beside: set[Any] = set() if beside is None else beside
+        self._patient = patient
         # What the thread and the event loop tell each other; each of the two has one writer.
         self.activity = Activity("Waiting for its turn")
         self.overtaken = False
@@ -170,7 +198,7 @@ class Job(Generic[_T]):
             self._beside.discard(self)
 
     async def _run(self) -> None:
-        if self._kind.waiting >= LIMITS.waiting:
+        if self._kind.waiting >= LIMITS.waiting and not self._patient:
             refusal = _Refusal(f"The server is busy: {LIMITS.waiting} questions wait for their turn. Ask again later.")
             in_one_patch(partial(self._end, refusal))
             return
@@ -204,6 +232,7 @@ class Job(Generic[_T]):
     def _report(self, message: str, fraction: float | None) -> None:
         if self.overtaken:
             raise _OvertakenError
+        self._kind.share()
         self.activity = Activity(message, fraction)
 
     def _outcome(self) -> _T | _Refusal:

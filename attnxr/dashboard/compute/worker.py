@@ -10,7 +10,7 @@ import xarray as xr
 
 from attnxr.dashboard.compute import aspects
 from attnxr.dashboard.compute.cache import ANSWERS
-from attnxr.dashboard.compute.jobs import ANSWER, Job
+from attnxr.dashboard.compute.jobs import ANSWER, QUIET, Job, Kind
 from attnxr.dashboard.session.answer import Answer, Aspect, Report
 from attnxr.dashboard.session.opened import model_for
 from attnxr.dashboard.session.state import REQUEST, Activity, State
@@ -33,7 +33,7 @@ class Worker:
         self._load = load
         self._job: Job[Answer] | None = None
         self._jobs: set[Job[Answer]] = set()  # that one, and those that are overtaken and have not ended yet
-        self._side_job: Job[xr.Dataset] | None = None
+        self._aspects: dict[Kind, Job[xr.Dataset]] = {}  # of each kind, the one that is computed now
         self._other = None if state.other is None else Worker(state.other, load)
         self._watchers = [
             state.param.watch(self._on_request, list(REQUEST), onlychanged=False),
@@ -47,7 +47,7 @@ class Worker:
             self._other.close()
         for watcher in self._watchers:
             self._state.param.unwatch(watcher)
-        for job in (self._job, self._side_job):
+        for job in (self._job, *self._aspects.values()):
             if job is not None:
                 job.overtake()
 
@@ -72,23 +72,25 @@ class Worker:
         if event.new and self._job is not None:
             self._job.overtake()
 
-    async def _on_want(self, *_events: object) -> None:
-        """Have a thread compute what is wanted most; what is no longer wanted on the way ends at its next step."""
-        found = self._missing()
-        if found is None or self._side_job is not None:  # one at a time for each visitor; the next one comes after it
-            return
-        answer, aspect = found
-        land = partial(self._land, answer, aspect)
-        job = self._side_job = Job(
-            ANSWER,
-            lambda report: self._compute(answer, aspect, report),
-            subject=aspect,
-            done=land,
-            failed=land,
-            progress=partial(self._show_behind, answer, aspect),
-            ended=self._next,
-        )
-        await job.run()
+    def _on_want(self, *_events: object) -> None:
+        """Have threads compute what is wanted most; what is no longer wanted on the way ends at its next step."""
+        for kind in (ANSWER, QUIET):
+            found = self._missing(kind)
+            if found is None or kind in self._aspects:  # one at a time of each kind; the next one comes after it
+                continue
+            answer, aspect = found
+            land = partial(self._land, answer, aspect)
+            self._aspects[kind] = Job(
+                kind,
+                partial(self._compute, answer, aspect),
+                subject=aspect,
+                done=land,
+                failed=land,
+                progress=partial(self._show_behind, kind, answer, aspect),
+                ended=partial(self._next, kind),
+                patient=True,
+            )
+            self._aspects[kind].start()
 
     def _compute(self, answer: Answer, aspect: Aspect, report: Report) -> xr.Dataset:
         return aspects.compute(answer, _model_of(answer, self._load), aspect, report)
@@ -97,29 +99,31 @@ class Worker:
         self._state.land_aspect(answer, aspect, outcome)
         ANSWERS.grown(answer)
 
-    def _next(self) -> None:
-        self._side_job = None
-        self._state.background = None
-        if self._missing() is not None:
+    def _next(self, kind: Kind) -> None:
+        del self._aspects[kind]
+        if kind is not QUIET:
+            self._state.background = None
+        if self._missing(kind) is not None:
             self._state.param.trigger("wanted")
 
-    def _missing(self) -> tuple[Answer, Aspect] | None:
-        """What was wanted last of that which is not there, and of which answer."""
+    def _missing(self, kind: Kind) -> tuple[Answer, Aspect] | None:
+        """What was wanted last of that which is not there and which such a job computes, and of which answer."""
         answer = self._state.answer
         if answer is not None:
             for aspect in reversed(self._state.wanted):
-                if aspect not in answer.aspects and aspect not in answer.refusals:
+                known = aspect in answer.aspects or aspect in answer.refusals
+                if not known and (aspect.kind in aspects.UNASKED) == (kind is QUIET):
                     return answer, aspect
         return None
 
     def _show(self, activity: Activity) -> None:
         self._state.activity = activity
 
-    def _show_behind(self, answer: Answer, aspect: Aspect, activity: Activity) -> None:
-        if answer is self._state.answer and aspect in self._state.wanted:
+    def _show_behind(self, kind: Kind, answer: Answer, aspect: Aspect, activity: Activity) -> None:
+        if answer is not self._state.answer or aspect not in self._state.wanted:
+            self._aspects[kind].overtake()
+        elif kind is not QUIET:  # what nobody asked for says by itself that it is computed
             self._state.background = activity
-        elif self._side_job is not None:
-            self._side_job.overtake()
 
 
 def _model_of(answer: Answer, load: Callable[[str], Model]) -> Model:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import attnxr.dashboard
 from attnxr.dashboard.compute.jobs import COMPARE, MAKE, OPEN, Job, Kind
@@ -36,9 +37,9 @@ class Ear:
 
         return heard
 
-    def job(self, work: Any, kind: Kind = TWO) -> Job[Any]:
+    def job(self, work: Any, kind: Kind = TWO, *, patient: bool = False) -> Job[Any]:
         names = ("done", "failed", "progress", "ended")
-        return Job(kind, work, subject="a test", **{name: self.hear(name) for name in names})
+        return Job(kind, work, subject="a test", patient=patient, **{name: self.hear(name) for name in names})
 
 
 def test_what_it_gives_is_told_on_the_event_loop_and_work_is_done_elsewhere() -> None:
@@ -181,6 +182,51 @@ def test_more_jobs_than_may_wait_are_refused_and_those_that_wait_say_how_many_co
     asyncio.run(visit())
     assert len(begun) == 4  # all but those refused and the one overtaken
     assert kind.waiting == 0
+
+
+def test_a_patient_job_waits_where_more_wait_than_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attnxr.dashboard.compute.jobs.LIMITS", Limits(waiting=1))
+    kind, ear, go_on = Kind("narrow", 1), Ear(), threading.Event()
+
+    async def visit() -> None:
+        for _ in range(4):
+            ear.job(lambda _report: go_on.wait(60), kind, patient=True).start()
+        await until(lambda: kind.waiting == 3)
+        go_on.set()
+        await until(lambda: ear.told.count(("ended",)) == 4)
+
+    asyncio.run(visit())
+    assert [told for told in ear.told if told[0] in ("done", "failed")] == [("done", True)] * 4
+
+
+def test_jobs_that_run_share_the_cores_and_a_quiet_one_has_one_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attnxr.dashboard.compute.jobs._CORES", 6)
+    ear, begun, cores = Ear(), [], {}
+    go_on = {name: threading.Event() for name in ("first", "second", "third", "quiet")}
+
+    def work(name: str) -> Any:
+        def worked(report: Report) -> None:
+            cores[name] = [torch.get_num_threads()]
+            begun.append(name)
+            assert go_on[name].wait(60)
+            report("More", None)
+            cores[name].append(torch.get_num_threads())
+
+        return worked
+
+    async def visit() -> None:
+        kinds = {"quiet": Kind("still", 1, one_core=True), "first": TWO, "second": TWO, "third": COMPARE}
+        for name, kind in kinds.items():
+            ear.job(work(name), kind).start()
+            await until(lambda name=name: name in begun)
+        for ended, name in enumerate(("third", "second", "first", "quiet"), start=1):
+            go_on[name].set()
+            await until(lambda ended=ended: ear.told.count(("ended",)) == ended)
+
+    here = torch.get_num_threads()
+    asyncio.run(visit())
+    assert cores == {"quiet": [1, 1], "first": [6, 6], "second": [3, 3], "third": [2, 2]}
+    assert torch.get_num_threads() == here
 
 
 def test_what_goes_wrong_is_logged_without_what_a_visitor_asked(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ import xarray as xr
 import attnxr
 from attnxr.dashboard.compute.jobs import MOST_OF_ONE
 from attnxr.dashboard.compute.worker import Worker
-from attnxr.dashboard.session.answer import Answer
+from attnxr.dashboard.session.answer import Answer, Aspect
 from attnxr.dashboard.session.state import State
 from tests.support import models
 
@@ -248,3 +248,41 @@ def test_a_cancelled_search_ends_between_tiles_and_run_asks_again(
     assert not state.cancelled
     assert state.answer is not None
     assert state.answer.request.text == "A search that is called off."
+
+
+def test_what_nobody_asked_for_is_computed_for_one_visitor_after_the_other_and_holds_up_nothing(
+    shelf: dict[str, attnxr.Model],
+) -> None:
+    go_on, quiet, most = threading.Event(), [], []
+
+    def load(name: str) -> attnxr.Model:
+        thread = threading.current_thread().name
+        if thread.startswith("attnxr-quiet"):
+            quiet.append(thread)
+            most.append(len(quiet))
+            assert go_on.wait(60)
+            quiet.pop()
+        return shelf[name]
+
+    async def visit() -> None:
+        visitors = [State(["bert"], text=text) for text in (models.SENTENCE, "Fruit flies.")]
+        workers = [Worker(each, load) for each in visitors]
+        for each in visitors:
+            each.param.trigger("text")
+            await until(lambda each=each: each.answer)
+            each.want("signal", Aspect("signal", 1, 2, 3))
+            each.want("effect", Aspect("effect", 1, 2, 3))
+        await until(lambda: quiet)
+        visitors[1].want("roles", Aspect("roles"))  # asked for: it comes first, whatever is computed of its own accord
+        await until(lambda: visitors[1].aspect(Aspect("roles")) is not None)
+        assert visitors[1].background is None
+        assert all(each.aspect(Aspect("effect", 1, 2, 3)) is None for each in visitors)
+        go_on.set()
+        for each in visitors:
+            await until(lambda each=each: each.aspect(Aspect("signal", 1, 2, 3)) is not None)
+            await until(lambda each=each: each.aspect(Aspect("effect", 1, 2, 3)) is not None)
+        for worker in workers:
+            worker.close()
+
+    asyncio.run(visit())
+    assert most == [1] * 4
