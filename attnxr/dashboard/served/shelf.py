@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Callable, Sequence
 from threading import Lock
 
+from threadpoolctl import threadpool_limits
+
 from attnxr.errors import InputError
 from attnxr.loading.by_name import is_cached
 from attnxr.model import Model, load_model
@@ -50,6 +52,8 @@ class Shelf:
             if name not in self._models:
                 self._models[name] = self._load(name)
                 _keep_for_life()
+                # What a page asks has threads of its own. NumPy's, for products as small as a head, would only contend.
+                threadpool_limits(1, user_api="blas")
             return self._models[name]
 
     def loaded(self, name: str) -> Model | None:

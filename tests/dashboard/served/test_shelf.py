@@ -11,14 +11,16 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import attnxr
 from attnxr.dashboard.served.shelf import Shelf, offered
 
 
 @pytest.fixture(autouse=True)
-def thaw() -> Iterator[None]:
-    yield
+def as_before() -> Iterator[None]:
+    with threadpool_limits():  # restores what is changed meanwhile
+        yield
     gc.unfreeze()
     gc.collect()
     gc.freeze()  # as tests/conftest.py leaves it
@@ -55,6 +57,13 @@ def test_what_is_loaded_is_told_without_waiting_and_never_looked_through_for_gar
     assert models.loaded("bert") is shelf["bert"]
     assert models.loaded("roberta") is None
     assert gc.get_freeze_count() > frozen + len(there) // 2
+
+
+def test_products_of_numpy_have_one_thread_once_a_model_is_there(shelf: dict[str, attnxr.Model]) -> None:
+    with threadpool_limits(2, user_api="blas"):
+        Shelf(shelf.__getitem__)("bert")
+        threads = [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+    assert set(threads) == {1}
 
 
 def test_a_model_that_could_not_be_had_is_tried_anew(shelf: dict[str, attnxr.Model]) -> None:
