@@ -21,7 +21,7 @@ from tornado.process import task_id
 
 from attnxr.dashboard.compute.cache import ANSWERS
 from attnxr.dashboard.served.corpora import CORPORA, split
-from attnxr.dashboard.served.guard import Headers, be_discreet, log_request
+from attnxr.dashboard.served.guard import Compressed, Headers, be_discreet, log_request
 from attnxr.dashboard.served.health import Health
 from attnxr.dashboard.served.page import open_page
 from attnxr.dashboard.served.shelf import SHELF, offered
@@ -64,7 +64,7 @@ def options(*, origins: Sequence[str] = (), prefix: str = "", frames: Sequence[s
         "prefix": prefix,
         "extra_patterns": [(_HEALTH, Health)],
         "log_function": log_request,
-        "transforms": [partial(Headers, frames=tuple(frames))],
+        "transforms": [partial(Headers, frames=tuple(frames)), Compressed],
     }
 
 

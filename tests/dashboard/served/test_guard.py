@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import logging
+import re
 import socket
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import panel as pn
 import pytest
@@ -141,8 +144,35 @@ def test_every_answer_has_the_headers_and_no_address_is_logged_whole(
     }
 
 
+def loaded(address: str, **headers: str) -> tuple[bytes, Any]:
+    with urllib.request.urlopen(urllib.request.Request(address, headers=headers)) as answer:
+        return answer.read(), answer.headers
+
+
+def test_what_a_page_loads_comes_compressed_and_the_page_does_not(address: str) -> None:
+    takes = {"Accept-Encoding": "gzip"}
+    page, of_page = loaded(f"{address}/app", **takes)
+    assert of_page["Content-Encoding"] is None
+    host = address.removesuffix("/lab")
+    scripts = [each for each in re.findall(r'src="([^"]+)"', page.decode()) if each.startswith(("/", "static"))]
+    assert len(scripts) > 3
+    plain = less = 0
+    for each in scripts:
+        script = each if each.startswith("/") else f"/lab/{each}"
+        whole, of_whole = loaded(host + script)
+        packed, of_packed = loaded(host + script, **takes)
+        assert of_whole["Content-Encoding"] is None
+        assert (of_packed["Content-Encoding"], of_packed["Vary"]) == ("gzip", "Accept-Encoding")
+        assert gzip.decompress(packed) == whole
+        assert {name: of_packed[name] for name in guard.HEADERS} == dict(guard.HEADERS)
+        plain, less = plain + len(whole), less + len(packed)
+    assert less < 0.4 * plain
+    part, of_part = loaded(host + script, Range="bytes=5-9", **takes)
+    assert (part, of_part["Content-Encoding"]) == (whole[5:10], None)
+
+
 def test_hosts_that_may_frame_the_page_are_named_and_no_others() -> None:
-    (headers,) = server.options(frames=["https://example.org", "localhost:8888"])["transforms"]
+    headers, _ = server.options(frames=["https://example.org", "localhost:8888"])["transforms"]
     _, found, _ = headers(None).transform_first_chunk(200, HTTPHeaders(), b"", True)
     policy = found["Content-Security-Policy"]
     assert policy.endswith("; frame-ancestors 'self' https://example.org localhost:8888")
