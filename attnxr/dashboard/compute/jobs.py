@@ -10,8 +10,8 @@ nobody's file. What may run beside each other:
   request, or a second comparison, overtakes the first of its own kind, and a second aspect waits for the first;
   buttons for files wait too.
 
-The jobs that run share the cores: threads of several jobs that contend for a core wait for each other, and cost many
-times what they compute. A job of `QUIET` has one core, and takes none from the others' share.
+A job of `QUIET` has one core. The others have all of them, however many run: with another number of threads torch
+rounds otherwise, and the same text would have other own ranks now and then.
 
 A job that is overtaken ends at its next report, and nobody hears of what it has found. Until then it has its thread, so
 that no more than `MOST_OF_ONE` of a visitor's requests have one: he waits for his own, whatever he sends, and not the
@@ -28,6 +28,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from threading import Thread
 from typing import Any, Generic, TypeVar
 
 import panel as pn
@@ -43,7 +44,6 @@ _POLL_SECONDS = 0.1
 MOST_OF_ONE = 2
 """So many requests of one visitor have a thread: one, and one that is overtaken and cannot end, as in a download."""
 _CORES = torch.get_num_threads()
-_SHARING: set[object] = set()  # the jobs that have a share of the cores
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -57,13 +57,14 @@ class Kind:
         What its threads are called.
     threads : int
         How many jobs of this kind run at a time, of all visitors together.
-    one_core : bool
-        Whether each has one core, rather than a share of all.
+    cores : int
+        How many cores each of them has.
     """
 
-    def __init__(self, name: str, threads: int, *, one_core: bool = False) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"attnxr-{name}")
-        self._one_core = one_core
+    def __init__(self, name: str, threads: int, cores: int = _CORES) -> None:
+        self._executor = ThreadPoolExecutor(
+            threads, thread_name_prefix=f"attnxr-{name}", initializer=_use_cores, initargs=(cores,)
+        )
         self._waiting: dict[object, None] = {}  # in their order; a job puts itself in, and a thread takes it out
 
     @property
@@ -82,29 +83,30 @@ class Kind:
 
         def run() -> _T:
             self._waiting.pop(job, None)
-            if not self._one_core:
-                _SHARING.add(job)
-            try:
-                self.share()
-                return work()
-            finally:
-                _SHARING.discard(job)
-                torch.set_num_threads(_CORES)  # what torch gives threads that begin later, whoever they are of
+            return work()
 
         return asyncio.get_running_loop().run_in_executor(self._executor, run)
-
-    def share(self) -> None:
-        """Give this thread, which has a job, as many cores as are its share now."""
-        torch.set_num_threads(1 if self._one_core else max(1, _CORES // len(_SHARING)))
 
     def leave(self, job: object) -> None:
         """Let a job that nobody wants any more wait no longer: its turn will take no time."""
         self._waiting.pop(job, None)
 
 
+def _use_cores(cores: int) -> None:
+    """Let torch, and with it the search, use so many cores in this thread.
+
+    A thread has what was set last in any when it first asks. So this one asks before, and the others find all cores.
+    """
+    torch.get_num_threads()
+    torch.set_num_threads(cores)
+    last = Thread(target=torch.set_num_threads, args=(_CORES,))
+    last.start()
+    last.join()
+
+
 ANSWER = Kind("answer", LIMITS.answers_at_once)
 """Answers, and what is computed of them on demand."""
-QUIET = Kind("quiet", 1, one_core=True)
+QUIET = Kind("quiet", 1, cores=1)
 """What is computed of answers though nobody asked for it: of all visitors one after the other."""
 COMPARE = Kind("compare", 2)
 """Comparisons of two answers."""
@@ -232,7 +234,6 @@ class Job(Generic[_T]):
     def _report(self, message: str, fraction: float | None) -> None:
         if self.overtaken:
             raise _OvertakenError
-        self._kind.share()
         self.activity = Activity(message, fraction)
 
     def _outcome(self) -> _T | _Refusal:

@@ -199,33 +199,31 @@ def test_a_patient_job_waits_where_more_wait_than_may(monkeypatch: pytest.Monkey
     assert [told for told in ear.told if told[0] in ("done", "failed")] == [("done", True)] * 4
 
 
-def test_jobs_that_run_share_the_cores_and_a_quiet_one_has_one_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attnxr.dashboard.compute.jobs._CORES", 6)
-    ear, begun, cores = Ear(), [], {}
-    go_on = {name: threading.Event() for name in ("first", "second", "third", "quiet")}
+def test_a_quiet_job_has_one_core_and_what_runs_beside_and_after_it_has_all() -> None:
+    ear, go_on, cores = Ear(), threading.Event(), {}
 
     def work(name: str) -> Any:
-        def worked(report: Report) -> None:
-            cores[name] = [torch.get_num_threads()]
-            begun.append(name)
-            assert go_on[name].wait(60)
-            report("More", None)
-            cores[name].append(torch.get_num_threads())
+        def worked(_report: Report) -> None:
+            cores[name] = torch.get_num_threads()
+            assert go_on.wait(60)
 
         return worked
 
     async def visit() -> None:
-        kinds = {"quiet": Kind("still", 1, one_core=True), "first": TWO, "second": TWO, "third": COMPARE}
-        for name, kind in kinds.items():
+        for name, kind in {
+            "first": Kind("loud", 2, 3),
+            "quiet": Kind("quiet", 1, 1),
+            "second": Kind("full", 1),
+        }.items():
             ear.job(work(name), kind).start()
-            await until(lambda name=name: name in begun)
-        for ended, name in enumerate(("third", "second", "first", "quiet"), start=1):
-            go_on[name].set()
-            await until(lambda ended=ended: ear.told.count(("ended",)) == ended)
+            await until(lambda name=name: name in cores)
+        cores["a new thread"] = await asyncio.to_thread(torch.get_num_threads)
+        go_on.set()
+        await until(lambda: ear.told.count(("ended",)) == 3)
 
     here = torch.get_num_threads()
     asyncio.run(visit())
-    assert cores == {"quiet": [1, 1], "first": [6, 6], "second": [3, 3], "third": [2, 2]}
+    assert cores == {"first": 3, "quiet": 1, "second": here, "a new thread": here}
     assert torch.get_num_threads() == here
 
 
