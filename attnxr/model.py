@@ -1,7 +1,7 @@
 """Model: a Hugging Face model to ask what its attention heads wrote. A thin face over the files below it."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -167,7 +167,7 @@ class Model:
     n_layers, n_heads, n_kv_heads, head_size : int
         L, H, the number of key/value heads and d, of the layers that are looked into. These and all that says something
         of the whole model are, of an encoder-decoder, those of its encoder, or of its decoder where the encoder cannot
-        be looked into.
+        be looked into; see `of_stack`.
     loaded_as : dict or None
         The arguments with which `load_model` loads it in another process; None where it was given in memory.
 
@@ -209,19 +209,24 @@ class Model:
         self._target_reader = None if tokenizer is None else TargetReader(tokenizer)
         self._layers = None if layers is None else [*layers]
         self._snapshots = Snapshots(inside, tokenizer, self._memory, self._layers)
-        seen = self._look()
-        config, layout = seen.window.model.config, seen.window.layout
+        config = self._look_first(self._snapshots.first).window.model.config
         called = name or config.name_or_path or config.model_type
         self.name = called.encode(
             errors="backslashreplace"
         ).decode()  # a folder may be named by bytes that are no UTF-8
+        self.loaded_as: dict[str, Any] | None = None
+
+    def _look_first(self, stack: Stack | None) -> Snapshot:
+        """Have a stack be the one that is meant where none is said."""
+        seen = self._snapshots.of(stack)
+        layout, self._first = seen.window.layout, stack
         self.n_layers, self.n_heads, self.n_kv_heads = layout.n_layers, layout.n_heads, layout.n_kv_heads
         self.head_size = layout.head_size
-        self.loaded_as: dict[str, Any] | None = None
+        return seen
 
     def _look(self, stack: Stack | None = None) -> Snapshot:
         """What is known of the model, or of a stack of it, as it is now: see `Snapshots`."""
-        return self._snapshots.of(stack or self._snapshots.first)
+        return self._snapshots.of(stack or self._first)
 
     def _look_for(self, encodings: object) -> Snapshot:
         """The same of the stack that encodings say they are of."""
@@ -230,11 +235,13 @@ class Model:
 
     def __reduce__(self) -> tuple:
         """Copied and pickled as what it was built from; what it has found out since is found out again."""
-        built = partial(Model, name=self.name, memory=self._memory, layers=self._layers)
+        built: Callable[..., Model] = partial(Model, name=self.name, memory=self._memory, layers=self._layers)
+        if self._first != self._snapshots.first:
+            built = partial(_built_of_stack, built, self._first)
         return built, (self._hf_model, self._tokenizer)
 
     def __repr__(self) -> str:
-        vocabulary = self._snapshots.last().vocabulary
+        vocabulary = self._snapshots.last(self._first).vocabulary
         return (
             f"<attnxr.Model {self.name!r}: {self.n_layers} layers × {self.n_heads} heads × {self.head_size} features, "
             f"{vocabulary.size} vocabulary entries; {vocabulary.verification}>"
@@ -244,6 +251,51 @@ class Model:
     def stacks(self) -> tuple[Stack, ...]:
         """The stacks of an encoder-decoder, as `encode` takes them; none where the model is no encoder-decoder."""
         return self._snapshots.stacks
+
+    def of_stack(self, stack: Stack) -> "Model":
+        """Give the same model with another stack as the one that is meant where none is said.
+
+        What says something of the whole model, such as `n_heads`, `vocab_size`, `vocabulary`, `fingerprint`,
+        `verification`, `questions` and `verify`, is then that of this stack, and so is what analyses make of it. What
+        `encode` is asked is the same.
+
+        Parameters
+        ----------
+        stack : {"encoder", "decoder", "cross"}
+            One of `stacks`.
+
+        Returns
+        -------
+        Model
+            It shares with this one all that is known and kept of the model.
+
+        Raises
+        ------
+        InputError
+            If the model has no such stack.
+        UnsupportedModelError
+            If it cannot be looked into.
+
+        Examples
+        --------
+        >>> import transformers
+        >>> import attnxr
+        >>> config = transformers.T5Config(
+        ...     vocab_size=50, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_decoder_layers=2, num_heads=2
+        ... )
+        >>> model = attnxr.Model(transformers.T5ForConditionalGeneration(config).eval())
+        >>> model.n_layers, model.of_stack("decoder").n_layers
+        (1, 2)
+        """
+        if not self.stacks:
+            raise InputError(f"stack={stack!r} was asked of {self.name!r}, which is no encoder-decoder: it has one.")
+        choice("stack", stack, self.stacks)
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._look_first(stack)
+        if stack != self._snapshots.first:
+            other.loaded_as = None  # which would load the model with the first stack meant
+        return other
 
     @property
     def hf_model(self) -> PreTrainedModel:
@@ -976,6 +1028,8 @@ class Model:
         ------
         InputError
             If an option is invalid.
+        UnsupportedModelError
+            If it is the decoder of an encoder-decoder that is looked at.
         """
         return Batches(
             self._look(),
@@ -993,3 +1047,8 @@ class Model:
     def _ask(self, encodings: xr.Dataset, options: Options) -> Question:
         seen = self._look_for(encodings)
         return Question(seen, Request.of(seen, self.name, encodings, options))
+
+
+def _built_of_stack(built: Callable[..., Model], stack: Stack, *given: Any) -> Model:
+    """A model as `Model.of_stack` gives it, in the place that it was copied or unpickled to."""
+    return built(*given).of_stack(stack)

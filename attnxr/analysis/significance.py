@@ -187,7 +187,7 @@ def significance(
     dropped = [dim for dim in dims if dim not in near.dims]
     result = near.drop_vars([*near.data_vars, "rank"]).expand_dims(dropped)
     specs = only_dims(SIGNIFICANCE, dims)
-    own_p = near["own_rank"].values.reshape(shape) / model.vocab_size
+    own_p = near["own_rank"].values.reshape(shape) / near.attrs["vocab_size"]
     found = {"own_p": own_p, "own_q": _corrected(own_p, within)}
     for i, name in enumerate(("nearest", "k_mean")):
         found |= {name: observed[i], f"{name}_null": total[i] / made[i]}

@@ -192,6 +192,11 @@ class DecoderWindow(Window):
         return other
 
     @property
+    def states(self) -> Tensor:
+        """What the decoder reads of the encoder, (1, m, D): before it is `reading` a text, random numbers."""
+        return self._encoded[0]
+
+    @property
     def encoder_reads(self) -> str:
         """The name of the argument that the encoder reads: `TEXT`, where that is tokens of a text."""
         return _reads(self.model)
@@ -226,7 +231,7 @@ class DecoderWindow(Window):
         InputError
             If it is none of these.
         """
-        width = self._encoded[0].shape[-1]
+        width = self.states.shape[-1]
         found: Any = None
         if set(given) == {"encoder_outputs"}:
             found = given["encoder_outputs"]
@@ -301,7 +306,7 @@ class DecoderWindow(Window):
 
     def inputs(self, token_ids: Tensor, others: Any = None) -> dict[str, Any]:
         """See `Window.inputs`; names of `others` are those of the decoder's."""
-        states = self._encoded[0].to(self.model.device, self.model.dtype).expand(len(token_ids), -1, -1)
+        states = self.states.to(self.model.device, self.model.dtype).expand(len(token_ids), -1, -1)
         options = {f"decoder_{name}": each for name, each in (others or {}).items()}
         if "attention_mask" in self.takes:
             options = {"decoder_attention_mask": torch.ones_like(token_ids), **options}
@@ -309,7 +314,7 @@ class DecoderWindow(Window):
         return {"decoder_input_ids": token_ids, "encoder_outputs": encoded, "use_cache": False, **options}
 
     def _keys(self, token_ids: Tensor) -> set[int]:
-        return {token_ids.shape[1], self._encoded[0].shape[1]}
+        return {token_ids.shape[1], self.states.shape[1]}
 
     def _text_config(self, hf_model: PreTrainedModel) -> PreTrainedConfig:
         return hf_model.config.get_text_config(decoder=True)

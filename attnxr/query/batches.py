@@ -7,12 +7,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from attnxr import checking
-from attnxr.errors import InputError
+from attnxr.errors import InputError, UnsupportedModelError
 from attnxr.inputs.reading import Reader, Reading
 from attnxr.inputs.tokenized import types_for
 from attnxr.options import Metric, VocabLayer
 from attnxr.probe import together
 from attnxr.probe.interface import on_cpu
+from attnxr.probe.stacks import DecoderWindow
 from attnxr.probe.window import typed
 from attnxr.query.encoded import encoded
 from attnxr.query.question import Question
@@ -51,6 +52,8 @@ class Batches:
     ------
     InputError
         If an option is unknown, or there is no such layer or head.
+    UnsupportedModelError
+        If it is a decoder that reads a text of an encoder's.
     """
 
     def __init__(
@@ -68,6 +71,12 @@ class Batches:
         positional: bool,
     ):
         layout = seen.window.layout
+        if isinstance(seen.window, DecoderWindow):
+            raise UnsupportedModelError(
+                f"Many texts were to be looked at in the decoder of {seen.window.family}, which reads a text of the "
+                "encoder's with each. Expected a model, or a stack, that reads one text: hf_model.get_encoder(). Or "
+                "encode the pairs: model.encode(texts, target=targets)."
+            )
         if causal is not None:
             checking.boolean("causal", causal, "True, False or None (the model's own)")
         self.layers = tuple(sorted(checking.some_of("layers", layers, layout.layers, seen.window.family)))

@@ -9,11 +9,13 @@ import xarray as xr
 from attnxr import schema
 from attnxr.errors import InputError, UnsupportedModelError
 from attnxr.options import NAMED_LAYERS, OF, SPACES, VARIABLE, Include, Of
+from attnxr.probe.stacks import DecoderWindow
 from attnxr.query.encoded import encoded
 from attnxr.query.question import Question
 from attnxr.query.request import Options, Request
 from attnxr.query.snapshot import Snapshot
-from attnxr.tokens import Tokens
+from attnxr.query.stack import Source, check_pairs
+from attnxr.tokens import Tokens, VocabularyTokens
 
 _COMBINED = {"of": OF, "space": SPACES, "vocab_layer": NAMED_LAYERS}
 _TOGETHER: tuple[tuple[Include, ...], ...] = (
@@ -48,9 +50,14 @@ def answer(seen: Snapshot, name: str) -> xr.Dataset:
 def _encodings(seen: Snapshot, name: str, include: tuple[Include, ...]) -> xr.Dataset | str:
     """The first layer of a text of one token with the vectors that are asked about, or why the model has none."""
     token = Tokens([seen.vocabulary.size // 2], [-1], [-1], [-1])
+    sources = []
+    if isinstance(seen.window, DecoderWindow):  # which questions there are depends on nothing that its encoder read
+        sources = [Source("", [], seen.window.states, VocabularyTokens(None, 0))]
     try:
-        return encoded(seen, name, [""], [token], include, None).isel(layer=[0])
-    except UnsupportedModelError as error:
+        if seen.window.stack is not None:
+            check_pairs(seen.window.stack, sources, 1, None, include)
+        return encoded(seen, name, [""], [token], include, None, sources=sources).isel(layer=[0])
+    except (InputError, UnsupportedModelError) as error:
         return str(error)
 
 

@@ -80,9 +80,9 @@ class Snapshots:
                 self._taken[stack] = take(*self._arguments, stack)
             return self._taken[stack]
 
-    def last(self) -> Snapshot:
-        """The last snapshot of the first stack, whatever became of the model since."""
-        return self._taken[self.first]
+    def last(self, stack: Stack | None) -> Snapshot:
+        """The last snapshot of a stack that has been looked into, whatever became of the model since."""
+        return self._taken[stack]
 
     def asked_for(self, stack: object, target: object) -> Stack | None:
         """The stack that `Model.encode` is asked about.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -399,3 +401,60 @@ def test_a_folder_is_loaded_with_the_head_it_was_saved_with(tmp_path: Path, kind
         assert "kl" in model.replace(
             found.isel(layer=[2], head=[0]), 0 * found["head_encoding"].isel(layer=[2], head=[0])
         )
+
+
+def of_two_sizes() -> Any:
+    """A T5 whose stacks differ in their number of layers, as published ones may."""
+    sizes = {"vocab_size": 60, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_heads": 4, "decoder_start_token_id": 0}
+    config = transformers.T5Config(**sizes, num_layers=2, num_decoder_layers=3)
+    return models.randomise(transformers.T5ForConditionalGeneration(config), seed=3)
+
+
+def test_a_stack_is_meant_where_it_was_told() -> None:
+    model = attnxr.Model(of_two_sizes())
+    decoder = model.of_stack("decoder")
+    decoded = model.encode(token_ids=SOURCE, target=TARGET)
+    assert (model.n_layers, decoder.n_layers, decoder.of_stack("encoder").n_layers) == (2, 3, 2)
+    assert decoder.fingerprint == decoded.attrs["fingerprint"] != model.fingerprint
+    assert decoder.verify().identical(model.verify(stack="decoder"))
+    assert decoder.encode(token_ids=SOURCE, target=TARGET).identical(decoded)
+    assert decoder.encode(token_ids=SOURCE).attrs["stack"] == "encoder"
+    for twin in (pickle.loads(pickle.dumps(decoder)), copy.deepcopy(decoder)):
+        assert (twin.n_layers, twin.fingerprint) == (3, decoder.fingerprint)
+    # What the encoder makes of a text is part of what the decoder reads.
+    before = decoder.vocabulary
+    with torch.no_grad():
+        next(model.hf_model.get_encoder().block.parameters()).mul_(2)
+    assert decoder.vocabulary is not before
+
+
+@pytest.mark.parametrize("stack", ["decoder", "cross"])
+def test_questions_of_a_stack_are_those_that_are_answered(stack: Any) -> None:
+    model = attnxr.Model(of_two_sizes())
+    refusal = model.of_stack(stack).questions()["refusal"]
+    include = ["query_vector"] if stack == "cross" else ["query_vector", "residual"]
+    encodings = model.encode(token_ids=SOURCE, target=TARGET, stack=stack, include=include)
+    for of, space in (("encoding", "value"), ("query", "key"), ("contribution", "unembedding"), ("residual", "value")):
+        said, asked = refusal.sel(of=of, space=space, vocab_layer="input").item(), {"of": of, "space": space}
+        if said and (stack, of) != ("cross", "residual"):
+            with pytest.raises((InputError, UnsupportedModelError)) as refused:
+                model.neighbors(encodings, k=1, **asked)  # type: ignore[arg-type]
+            assert said == str(refused.value)
+        elif not said:
+            model.neighbors(encodings, k=1, **asked)  # type: ignore[arg-type]
+    answered = {"decoder": ["encoding", "query", "contribution"], "cross": ["contribution"]}[stack]
+    assert (refusal == "").any(["space", "vocab_layer"]).to_series().loc[answered].all()
+    if stack == "cross":
+        with pytest.raises(InputError) as refused:
+            model.encode(token_ids=SOURCE, target=TARGET, stack=stack, include=["residual"])
+        assert refusal.sel(of="residual", space="unembedding", vocab_layer="input").item() == str(refused.value)
+
+
+def test_a_stack_that_is_not_there_or_reads_two_texts_is_refused() -> None:
+    model = attnxr.Model(of_two_sizes())
+    with pytest.raises(InputError, match="stack='both' was given"):
+        model.of_stack("both")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="is no encoder-decoder"):
+        attnxr.Model(models.tiny_gpt2()).of_stack("decoder")
+    with pytest.raises(UnsupportedModelError, match="Many texts were to be looked at in the decoder of"):
+        model.of_stack("decoder").batches()
