@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from attnxr.options import Metric, Of, Space
+from attnxr.options import STACKS, Metric, Of, Space
 
 OF_WORDS: dict[Of, str] = {
     "encoding": "head encodings",
@@ -39,6 +39,7 @@ _VECTOR: dict[Of, str] = {
     "residual": "the residual stream after each attention",
     "hidden": "the residual stream after each block",
 }
+_STACK = {"cross": "cross-attention"}
 _OF_LAYERS = ("value", "key", "query")
 
 
@@ -49,7 +50,8 @@ def sentence(asked: Mapping[str, Any]) -> str:
     ----------
     asked : mapping
         ``of``, ``space``, ``vocab_layer``, ``positional`` and ``metric``, as `Model.neighbors` takes them, or the attrs
-        of what it returned. Words that are no option's, as a stranger's file may have them, stand as they are.
+        of what it returned. Words that are no option's, as a stranger's file may have them, stand as they are. And
+        ``stack``, of an encoder-decoder.
 
     Returns
     -------
@@ -69,7 +71,9 @@ def sentence(asked: Mapping[str, Any]) -> str:
     if space != "unembedding":
         have += ", at the same position," if asked["positional"] else ", without their positional embedding,"
     metric = METRIC_WORDS.get(asked["metric"], str(asked["metric"]))
-    return f"Which vocabulary tokens have {have} nearest by {metric} to {_VECTOR.get(asked['of'], str(asked['of']))}?"
+    stack = asked.get("stack")
+    which = f"In the {_STACK.get(stack, stack)}: which" if stack in STACKS else "Which"
+    return f"{which} vocabulary tokens have {have} nearest by {metric} to {_VECTOR.get(asked['of'], str(asked['of']))}?"
 
 
 def short(asked: Mapping[str, Any]) -> str:

@@ -236,7 +236,7 @@ class Model:
     def __reduce__(self) -> tuple:
         """Copied and pickled as what it was built from; what it has found out since is found out again."""
         built: Callable[..., Model] = partial(Model, name=self.name, memory=self._memory, layers=self._layers)
-        if self._first != self._snapshots.first:
+        if self._first is not None and self._first != self._snapshots.first:
             built = partial(_built_of_stack, built, self._first)
         return built, (self._hf_model, self._tokenizer)
 

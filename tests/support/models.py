@@ -106,6 +106,14 @@ def tiny_gpt2(cls: Any = transformers.GPT2LMHeadModel, *, seed: int = 2, **optio
     return randomise(cls(config), seed)
 
 
+def tiny_t5(cls: Any = transformers.T5ForConditionalGeneration, *, seed: int = 4, **options: Any) -> Any:
+    """A random encoder-decoder for texts of `byte_level_tokenizer`, whose stacks differ in their number of layers."""
+    sizes = {"vocab_size": VOCABULARY_SIZE, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_heads": 4}
+    special = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    config = transformers.T5Config(**(sizes | special | {"num_layers": 2, "num_decoder_layers": 3} | options))
+    return randomise(cls(config), seed)
+
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}<s>{{ message['role'] }}: {{ message['content'] }}</s>{% endfor %}"
     "{% if add_generation_prompt %}<s>assistant:{% endif %}"

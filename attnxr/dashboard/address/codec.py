@@ -28,11 +28,12 @@ _CHOICES = ("model", "metric", "read_as", *_VECTORS, *CHOICES)
 _LAYERS = ("vocab_layer", "versus_vocab_layer")
 _INDICES = {"layer": "layer", "head": "head", "position": "at"}
 # A text too long for an address has a digest in it: known again where the text was seen, and nowhere else.
-TEXTS = {"text": "long", "versus_text": "versus_long"}
+TEXTS = {"text": "long", "target": "target_long", "versus_text": "versus_long"}
 """Parameters that are texts, and the names of what stands for those too long for an address."""
+_NAMES = {"text": "text", "target": "target", "versus_text": "text"}
 
 NAMES = (
-    *("text", "long", *READING, "model", *QUESTION, "metric", "positional", "k", "mask"),
+    *("text", "long", "target", "target_long", *READING, "model", *QUESTION, "metric", "positional", "k", "mask"),
     *("layer", "head", "at", "controls", "panel", *CHOICES),
     *("versus_text", "versus_long", "versus_model", *VERSUS),
 )
@@ -77,19 +78,21 @@ def write(state: State) -> tuple[str, list[str]]:
     notices = []
     for name, long in TEXTS.items():
         text = getattr(state, name)
+        if name == "target" and state.stack is None:
+            continue  # nothing reads it
         if len(text) > MOST_CHARACTERS:
             said[long] = digest(text)
             notices.append(
-                f"The {'other ' * (name != 'text')}text has {len(text):,} characters, and an address holds at most "
+                f"The {name.replace('versus_', 'other ')} has {len(text):,} characters, and an address holds at most "
                 f"{MOST_CHARACTERS:,}: a copied link would not show it."
                 + " It can be saved as a file instead (Take away)."
-                * (name == "text")
+                * (name != "versus_text")
             )
         elif text != state.param[name].default:
             said[name] = text
     if state.opened is not None:
         notices.append("A copied link does not hold the file: it runs the text again, on this server's model.")
-    for name in ("metric", "panel", "read_as", *CHOICES, "versus_model", *_VECTORS, *_LAYERS):
+    for name in ("metric", "panel", "read_as", "stack", *CHOICES, "versus_model", *_VECTORS, *_LAYERS):
         if getattr(state, name) != state.param[name].default:
             said[name] = str(getattr(state, name))
     if state.k != state.param["k"].default and state.k in K:
@@ -152,11 +155,13 @@ def read(query: str, state: State, texts: Mapping[str, str]) -> Target:
             if said[long] in texts:
                 inputs[name] = texts[said[long]]
             else:
-                notices.append("The address is of a text too long for it, which it does not hold. Paste it again.")
+                notices.append(
+                    f"The address is of a {_NAMES[name]} too long for it, which it does not hold. Paste it again."
+                )
         elif len(said.get(name, "")) > MOST_CHARACTERS:
             notices.append(
-                f"The text in the address has {len(said[name]):,} characters; at most {MOST_CHARACTERS:,} are read "
-                "from it. Paste the text into the box."
+                f"The {_NAMES[name]} in the address has {len(said[name]):,} characters; at most {MOST_CHARACTERS:,} "
+                f"are read from it. Paste the {_NAMES[name]} into the box."
             )
         elif name in said:
             inputs[name] = said[name]
@@ -166,6 +171,7 @@ def read(query: str, state: State, texts: Mapping[str, str]) -> Target:
         name: {each: each for each in list(state.param[name].objects)} for name in _CHOICES
     }
     choices |= {"mask": _MASKS, "positional": _SWITCH, "controls": _SWITCH, "versus_model": choices["model"]}
+    choices["stack"] = {"encoder": None, "decoder": "decoder"}
     choices["k"] = {str(k): k for k in K}
     choices["continued"] = {str(n): n for n in CONTINUED}
     for name, options in choices.items():
@@ -178,6 +184,9 @@ def read(query: str, state: State, texts: Mapping[str, str]) -> Target:
             inputs[name] = layer
         elif name in said:
             notices.append(f"The address asks for {name} “{_short(said[name])}”; there is input, same, or a number.")
+    if inputs["stack"] is None and {"target", "target_long"} & said.keys():
+        inputs["target"] = state.param["target"].default
+        notices.append("The address has a target, and asks for no stack that reads one: stack=decoder.")
     seed = said.get("seed", "")
     if inputs["continued"] and re.fullmatch("[0-9]{1,10}", seed, re.ASCII) and int(seed) <= MOST_SEED:
         inputs["seed"] = int(seed)

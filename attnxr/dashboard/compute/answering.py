@@ -12,14 +12,16 @@ import xarray as xr
 
 from attnxr.analysis.sequence import sequence_neighbors
 from attnxr.dashboard.session.answer import Answer, Report, Request
+from attnxr.dashboard.session.asking import READ_WORDS
 from attnxr.dashboard.session.opened import Opened, model_for
 from attnxr.errors import InputError
 from attnxr.inputs.continuation import Continuation
 from attnxr.inputs.reading import arguments
 from attnxr.model import Model
-from attnxr.options import INCLUDE, VARIABLE, Metric, ReadAs
+from attnxr.options import INCLUDE, VARIABLE, Metric, ReadAs, Stack
 from attnxr.search.nearest import Progress, told_to
 from attnxr.texts import OF_TEXTS, same_attr
+from attnxr.tokens import VocabularyTokens
 
 N_NEIGHBORS = 15
 """So many of the nearest vocabulary tokens are found on a new page."""
@@ -42,7 +44,7 @@ def answer_request(
     report : callable
         See `Report`.
     previous : Answer, optional
-        An earlier answer; its encodings serve again where text, mask and model are the same.
+        An earlier answer; its encodings serve again where texts, mask, model and stack are the same.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def answer_request(
     if request.opened is not None:
         return _from_file(request, request.opened, load, report)
     report(f"Loading {request.model}", None)
-    model = load(request.model)
+    model = request.of_stack(load(request.model))
     if previous is not None and _same_encodings(previous, request, model):
         encodings = previous.encodings
     else:
@@ -124,7 +126,7 @@ def _from_file(request: Request, opened: Opened, load: Callable[[str], Model], r
         model = model or model_for(opened, request.model, load, "To search its vocabulary")
         near = _neighbors(model, encodings, request, report)
     sequence = _sequence(encodings, request, report)
-    about: About = (xr.Dataset(), None, (), False) if model is None else _ABOUT(model)
+    about: About = (xr.Dataset(), None, (), False, ()) if model is None else _ABOUT(model)
     return Answer(request, encodings, near, sequence, int(near.attrs["vocab_size"]), *about)
 
 
@@ -142,7 +144,24 @@ def _encode(model: Model, request: Request, report: Report) -> xr.Dataset:
             progress=lambda fraction: report(message, fraction),
         )
         return model.encode(continued, **options)
+    if request.stack is not None:
+        options |= {"stack": request.stack, "target": _target(request)}
     return model.encode(**given, truncate=True, **options)
+
+
+def _target(request: Request) -> str:
+    """What the decoder is to read; raises InputError where there is nothing, or it would be read in another way."""
+    if not request.target.strip():
+        raise InputError(
+            "Type a target, in the box below the text: the decoder reads it while it reads what the encoder makes of "
+            "the text."
+        )
+    if request.read_as != "text":
+        raise InputError(
+            f"A target was to be read as “{READ_WORDS[request.read_as]}”. Expected “{READ_WORDS['text']}”: a target is "
+            "read as the model's labels are, with the special tokens that the tokenizer puts around a text."
+        )
+    return request.target
 
 
 def _encode_again(model: Model, request: Request, saved: xr.Dataset, report: Report) -> xr.Dataset:
@@ -174,23 +193,28 @@ def _sequence(encodings: xr.Dataset, request: Request, report: Report) -> xr.Dat
     )
 
 
-About = tuple[xr.Dataset, xr.Dataset | None, tuple[ReadAs, ...], bool]
-"""What a model's check of itself found, which questions it answers, how it reads, and whether it continues a text."""
+About = tuple[xr.Dataset, xr.Dataset | None, tuple[ReadAs, ...], bool, tuple[Stack, ...]]
+"""What a model's check of itself found, which questions it answers, how it reads, whether it continues a text, and its
+stacks."""
 
 
 class _About:
-    """What each model's check of itself found and what it can be asked, while it is there and has the same weights."""
+    """What each model's check of itself found and what it can be asked, of each of its stacks.
+
+    As long as it is there and has the same weights: with others it has another vocabulary object.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._found: WeakKeyDictionary[Model, About] = WeakKeyDictionary()
+        self._found: WeakKeyDictionary[VocabularyTokens, About] = WeakKeyDictionary()
 
     def __call__(self, model: Model) -> About:
         with self._lock:
-            found = self._found.get(model)
-            if found is None or found[0].attrs["fingerprint"] != model.fingerprint:
-                about = model.verify(), model.questions(), tuple(model.readings), model.can_generate
-                found = self._found[model] = about
+            names = model.vocabulary
+            found = self._found.get(names)
+            if found is None:
+                about = model.verify(), model.questions(), tuple(model.readings), model.can_generate, model.stacks
+                found = self._found[names] = about
             return found
 
 

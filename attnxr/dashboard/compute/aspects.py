@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -44,7 +45,7 @@ def compute(answer: Answer, model: Model, aspect: Aspect, report: Report) -> xr.
     answer : Answer
         Of which.
     model : Model
-        The model that the answer is of.
+        The model that the answer is of, its stack the one that is meant: see `Request.of_stack`.
     aspect : Aspect
         What is wanted.
     report : callable
@@ -123,7 +124,12 @@ def _stream(answer: Answer, model: Model, _aspect: Aspect, report: Report) -> xr
     request, message = answer.request, "Following the residual stream"
     report(message, None)
     ((token_ids,), (types,)) = texts.token_ids(answer.encodings), texts.token_types(answer.encodings)
-    encodings = model.encode(given_again(token_ids, types), include=["residual"], causal=request.causal)
+    options: Any = {"include": ["residual"], "causal": request.causal}
+    if request.stack is None:
+        encodings = model.encode(given_again(token_ids, types), **options)
+    else:
+        (read,) = texts.encoder_ids(answer.encodings)
+        encodings = model.encode(token_ids=read, target=token_ids, stack=request.stack, **options)
     encodings = encodings.sel(layer=answer.layers)
     stream = model.neighbors(
         encodings,

@@ -66,7 +66,7 @@ class Answers:
         if request.opened is not None:  # what a stranger's file says is for him alone
             return answer_request(request, load, report)
         report(f"Loading {request.model}", None)
-        model = load(request.model)
+        model = request.of_stack(load(request.model))
         key = weakref.ref(model.vocabulary), request
         with self._lock:
             turn = self._turns.setdefault(key, Lock())
@@ -98,7 +98,7 @@ class Answers:
         request : Request
             What is asked.
         model : Model
-            The model of the name in the request.
+            The model of the name in the request, with the stack that is asked about as the one that is meant.
 
         Returns
         -------

@@ -98,7 +98,7 @@ class Opening:
 
     def _show(self, model: str, found: _Found, selection: dict[str, int]) -> None:
         asked: dict[str, Any] = {"text": found.text, "model": model, "causal": found.causal, "opened": None}
-        asked |= {name: self._state.param[name].default for name in READING}
+        asked |= {name: self._state.param[name].default for name in ("target", *READING)}
         attrs = self._heads.corpus.attrs
         # As the corpus was measured: what heads wrote, against values.
         asked |= {"of": "encoding", "space": "value", "vocab_layer": attrs.get("vocab_layer", "input")}

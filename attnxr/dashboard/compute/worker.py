@@ -15,6 +15,7 @@ from attnxr.dashboard.session.answer import Answer, Aspect, Report
 from attnxr.dashboard.session.opened import model_for
 from attnxr.dashboard.session.state import REQUEST, Activity, State
 from attnxr.model import Model
+from attnxr.options import Stack
 
 
 class Worker:
@@ -56,12 +57,19 @@ class Worker:
             self._job.overtake()
         state = self._state
         request, previous = state.request, state.last
+        stacks: dict[str, tuple[Stack, ...]] = {}
+
+        def load(name: str) -> Model:
+            model = self._load(name)
+            stacks[name] = model.stacks  # also where it does not answer: of another stack it may
+            return model
+
         job = self._job = Job(
             ANSWER,
-            lambda report: ANSWERS(request, self._load, report, previous),
+            lambda report: ANSWERS(request, load, report, previous),
             subject=request,
             done=state.land,
-            failed=partial(state.fail, request),
+            failed=lambda said: state.fail(request, said, stacks.get(request.model, ())),
             progress=self._show,
             beside=self._jobs,
         )
@@ -130,5 +138,5 @@ def _model_of(answer: Answer, load: Callable[[str], Model]) -> Model:
     """The model that an answer is of; raises InputError where it came out of a file and the server has no such one."""
     request = answer.request
     if request.opened is None:
-        return load(request.model)
+        return request.of_stack(load(request.model))
     return model_for(request.opened, request.model, load, "This")

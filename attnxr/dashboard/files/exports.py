@@ -156,7 +156,7 @@ def citation(answer: Answer) -> str:
     )
     model = f"model {attrs['model']}, fingerprint {attrs['fingerprint']}"
     text = reading.sentence(attrs)
-    said = f"{sentence(answer.request.question)} {text and text + ' '}{model}; {versions}."
+    said = f"{sentence(answer.question)} {text and text + ' '}{model}; {versions}."
     return said.replace("{address}", "") + " {address}"
 
 

@@ -139,7 +139,7 @@ def contents(answer: Answer, selection: Selection, *, dark: bool = False) -> dic
         "layers": answer.layers,
         "shape": [answer.n_layers, answer.n_heads, answer.n_positions],
         "columns": [answer.n_columns, COLUMN_NAMES[answer.columns]],
-        "question": asked.sentence(answer.request.question),
+        "question": asked.sentence(answer.question),
         "measure": _measure(answer, selection.measure, dark),
         "first": first,
         "last": last,
@@ -229,7 +229,7 @@ def _facts(answer: Answer) -> list[list[str]]:
     return [
         ["Model", f"{attrs['model']} (fingerprint {attrs['fingerprint']})"],
         ["Size", f"{answer.n_layers} layers × {answer.n_heads} heads, {answer.vocab_size:,} vocabulary entries"],
-        ["Question", asked.sentence(answer.request.question)],
+        ["Question", asked.sentence(answer.question)],
         ["Distance", str(attrs["metric"]).replace("_", " ")],
         ["Positional embedding in the vocabulary", "yes" if attrs["positional"] else "no"],
         ["Causal mask", "on" if attrs["causal"] else "off"],
@@ -242,7 +242,8 @@ def _notes(answer: Answer, tables: tuple[int, int], all_attention: bool) -> list
     notes = []
     cut = int(answer.encodings.attrs["truncated"])
     if cut:
-        notes.append(f"The text was too long for the model: its last {cut:,} tokens were cut.")
+        whose = "text" if answer.request.stack is None else "text, the target, or each of them,"
+        notes.append(f"The {whose} was too long for the model: its last {cut:,} tokens were cut.")
     if tables != (0, answer.n_positions):
         notes.append(
             f"To keep this file small, only the tokens at the positions {tables[0]} to {tables[1] - 1} of "

@@ -1,4 +1,6 @@
 export function render({ model }) {
+  const root = document.createElement("div")
+  const caption = document.createElement("div")
   const form = document.createElement("form")
   const box = document.createElement("textarea")
   const side = document.createElement("div")
@@ -17,6 +19,14 @@ export function render({ model }) {
   hint.setAttribute("aria-live", "polite")
   side.append(button, hint)
   form.append(box, side)
+  caption.className = "caption"
+  root.append(caption, form)
+  const name = () => {
+    caption.textContent = model.caption
+    caption.hidden = !model.caption
+  }
+  model.on("caption", name)
+  name()
 
   // What is on screen belongs to the text that was sent, not to the one being typed: say so.
   const mark = () => {
@@ -62,5 +72,5 @@ export function render({ model }) {
   })
   box.value = model.text
   mark()
-  return form
+  return root
 }

@@ -16,6 +16,7 @@ class TextBox(Part):
 
     text = param.String()
     label = param.String("Text")
+    caption = param.String(doc="What stands above it; nothing where it is the only one.")
     most = param.Integer(default=LIMITS.text_characters, doc="Characters that a text may have.")
 
     _sends = {"text": string(LIMITS.text_characters)}  # noqa: RUF012

@@ -8,6 +8,8 @@ from typing import Any
 from attnxr.dashboard.session.answer import Answer
 from attnxr.dashboard.session.asking import READ_WORDS
 
+_MOST_SHOWN = 200  # characters
+
 
 def read_as(attrs: Mapping[str, Any]) -> str:
     """How a text was read, where not as by default: given the attrs of its Dataset."""
@@ -24,8 +26,23 @@ def generated(attrs: Mapping[str, Any]) -> str:
     return f"the last {f'{count} are' if count > 1 else 'one is'} generated, {how}"
 
 
+def of_encoder(attrs: Mapping[str, Any]) -> str:
+    """What the encoder read beside the text of a decoder, as a sentence; empty for other texts."""
+    if attrs.get("stack") != "decoder":
+        return ""
+    text = " ".join(str(attrs.get("encoder_text", "")).split())
+    shown = (
+        f"“{text[:_MOST_SHOWN]}{'…' if len(text) > _MOST_SHOWN else ''}”" if text else "what it was given as numbers"
+    )
+    return f"The text is the decoder's, which reads it while the encoder reads {shown}."
+
+
 def sentence(attrs: Mapping[str, Any]) -> str:
-    """Both, as a sentence; empty where there is nothing to say."""
+    """All of it, in sentences; empty where there is nothing to say."""
+    return " ".join(filter(None, [of_encoder(attrs), _of_own(attrs)]))
+
+
+def _of_own(attrs: Mapping[str, Any]) -> str:
     said = [f"read as {words}" if (words := read_as(attrs)) else "", generated(attrs)]
     found = "; ".join(filter(None, [said[0], said[1] and f"of its tokens {said[1]}"]))
     return f"The text is {found}." if said[0] else f"{found[:1].upper()}{found[1:]}." if found else ""

@@ -161,7 +161,8 @@ class _Session:
         """Show in the page's first words what is known already; ask for what is not when it can show progress."""
         state = self._state
         model = SHELF.loaded(state.model)
-        known = model and ANSWERS.find(state.request, model)
+        # Another stack is looked into first, which may take long.
+        known = model and state.stack is None and ANSWERS.find(state.request, model)
         if known:
             state.land(known)
         pn.state.onload(lambda: in_one_patch(self._loaded))

@@ -12,7 +12,8 @@ import xarray as xr
 from attnxr.analysis.overlap import overlap
 from attnxr.dashboard.session.asking import Offered
 from attnxr.dashboard.session.opened import Opened
-from attnxr.options import Metric, Of, ReadAs, Space, VocabLayer
+from attnxr.model import Model
+from attnxr.options import Metric, Of, ReadAs, Space, Stack, VocabLayer
 
 COLUMN_NAMES = {"head": "head", "kv_head": "key/value head", "": ""}
 """What a vector's place in its layer is called, by the dimension it stands for."""
@@ -48,6 +49,10 @@ class Request:
         How many tokens the model writes behind the text.
     seed : int, optional
         By which they are drawn; by default they are the likeliest.
+    stack : {"decoder"}, optional
+        Which stack of an encoder-decoder; None is its encoder, and all there is of another model.
+    target : str
+        What the decoder reads while it reads the text that the encoder is given; empty where no decoder is asked about.
     """
 
     text: str
@@ -63,11 +68,31 @@ class Request:
     read_as: ReadAs = "text"
     continued: int = 0
     seed: int | None = None
+    stack: Stack | None = None
+    target: str = ""
+
+    @property
+    def own_text(self) -> str:
+        """The text whose tokens are looked at: the target of a decoder."""
+        return self.text if self.stack is None else self.target
+
+    def of_stack(self, model: Model) -> Model:
+        """The model of the name in the request, with the stack that is asked about as the one that is meant.
+
+        Raises
+        ------
+        InputError
+            If it has no such stack.
+        UnsupportedModelError
+            If that cannot be looked into.
+        """
+        return model if self.stack is None else model.of_stack(self.stack)
 
     @property
     def run(self) -> tuple[object, ...]:
         """What encodings depend on, but for the weights of the model: those of equal runs are equal."""
-        return self.text, self.model, self.causal, self.read_as, self.continued, self.seed
+        of_stack = self.stack, self.target
+        return self.text, self.model, self.causal, self.read_as, self.continued, self.seed, of_stack
 
     @property
     def question(self) -> dict[str, Any]:
@@ -118,6 +143,8 @@ class Answer:
         What ``model.readings`` says; empty where the answer came out of a file without the model.
     can_generate : bool
         What ``model.can_generate`` says.
+    stacks : tuple of str
+        What ``model.stacks`` says.
     aspects : dict
         What has been computed of it since, by `Aspect`. All who look at this answer share it.
     refusals : dict
@@ -133,8 +160,14 @@ class Answer:
     questions: xr.Dataset | None = None
     readings: tuple[ReadAs, ...] = ()
     can_generate: bool = False
+    stacks: tuple[Stack, ...] = ()
     aspects: dict[Aspect, xr.Dataset] = field(default_factory=dict, repr=False)
     refusals: dict[Aspect, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """What is asked, and of which stack, as `attnxr.asked.sentence` takes it."""
+        return {**self.request.question, "stack": self.encodings.attrs.get("stack")}
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -195,7 +228,9 @@ class Answer:
     @cached_property
     def offered(self) -> Offered:
         """What can be asked of the model."""
-        return Offered(self.questions, tuple(self.layers), self.readings, self.can_generate)
+        # A target is read as labels are, in one way alone.
+        readings = self.readings if self.request.stack is None else ()
+        return Offered(self.questions, tuple(self.layers), readings, self.can_generate, self.stacks)
 
     @property
     def n_positions(self) -> int:

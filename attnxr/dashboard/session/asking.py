@@ -12,7 +12,7 @@ import xarray as xr
 
 from attnxr.asked import OF_WORDS, SPACE_WORDS
 from attnxr.errors import InputError
-from attnxr.options import NAMED_LAYERS, OF, SPACES, NamedLayer, Of, ReadAs, Space, VocabLayer
+from attnxr.options import NAMED_LAYERS, OF, SPACES, NamedLayer, Of, ReadAs, Space, Stack, VocabLayer
 from attnxr.query.request import Options
 
 Asked = tuple[Of, Space, VocabLayer]
@@ -47,6 +47,13 @@ NO_CONTINUATION = (
 )
 """Why a model writes nothing behind a text."""
 
+NO_CROSS = (
+    "What it reads are values of the encoder's last hidden state, which no vocabulary entry has by itself: this page "
+    "has nothing to compare it with. In Python model.encode(text, target=…, stack='cross') gives its weights, and "
+    "attnxr.encoder_neighbors the tokens of the text that are nearest."
+)
+"""Why the page asks nothing of cross-attention."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -80,6 +87,8 @@ class Offered:
         What ``Model.readings`` says, as far as it is known.
     can_generate : bool
         What ``Model.can_generate`` says.
+    stacks : tuple of str
+        What ``Model.stacks`` says, as far as it is known.
     """
 
     def __init__(
@@ -88,10 +97,11 @@ class Offered:
         layers: tuple[int, ...] = (),
         readings: tuple[ReadAs, ...] = (),
         can_generate: bool = False,
+        stacks: tuple[Stack, ...] = (),
     ) -> None:
         self._refusals = _meanings() if questions is None else _refusals(questions)
         self.layers = layers
-        self._readings, self._can_generate = readings, can_generate
+        self._readings, self._can_generate, self._stacks = readings, can_generate, stacks
 
     def refusal(self, of: Of, space: Space, vocab_layer: VocabLayer) -> str:
         """Why a question cannot be asked; empty where it can."""
@@ -124,6 +134,13 @@ class Offered:
         refusal = "" if self._can_generate else NO_CONTINUATION
         for n in sorted({*CONTINUED, chosen}):
             yield Choice(n, f"{n} tokens" if n else "nothing", refusal if n else "")
+
+    def stacks(self, chosen: Stack | None) -> Iterator[Choice]:
+        """Which stack of an encoder-decoder; nothing to choose from where there is one."""
+        if self._stacks or chosen:
+            yield Choice(None, "encoder")
+            yield Choice("decoder", "decoder")
+            yield Choice("cross", "cross-attention", NO_CROSS)
 
     def presets(self) -> Iterator[Choice]:
         """Questions in people's words, each as its value."""

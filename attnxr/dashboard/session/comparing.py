@@ -17,6 +17,7 @@ from attnxr.errors import InputError
 CHANGES = {
     "causal": "the causal mask turned",
     "text": "another text",
+    "target": "another target",
     "model": "another model",
     "question": "another question",
 }
@@ -65,7 +66,7 @@ def changed(
     change : str
         One of `CHANGES`.
     text, model : str
-        The other text and the other model.
+        The other text, or target, and the other model.
     question : mapping
         ``of``, ``space``, ``vocab_layer`` and ``metric`` of the other question.
 
@@ -87,16 +88,19 @@ def changed(
         if other == request:
             raise InputError("That is the same question. Choose another one.")
         return other
-    if change == "text":
+    if change in ("text", "target"):
+        if change == "target" and request.stack is None:
+            raise InputError("No target is read here. Compare with another text.")
         if not text.strip():
-            raise InputError("Type another text to compare with.")
-        if text == request.text:
-            raise InputError("That is the same text. Type another one.")
+            raise InputError(f"Type another {change} to compare with.")
+        if text == getattr(request, change):
+            raise InputError(f"That is the same {change}. Type another one.")
         if request.opened is not None and request.opened.model != request.model:
             raise InputError(
                 f"The file's model {request.opened.model!r} is not on this server, so that it can read no other text."
             )
-        return replace(request, text=text, opened=None)
+        other = replace(request, opened=None)
+        return replace(other, text=text) if change == "text" else replace(other, target=text)
     if model in ("", request.model):
         raise InputError("This server has no other model to compare with. Start it with two: attnxr serve gpt2 minilm")
     return replace(request, model=model, opened=None)

@@ -18,7 +18,7 @@ from attnxr.dashboard.session.asking import CONTINUED
 from attnxr.dashboard.session.limits import LIMITS
 from attnxr.errors import AttnxrError, InputError
 from attnxr.model import Model
-from attnxr.options import READ_AS, STREAM_VECTORS
+from attnxr.options import READ_AS, STREAM_VECTORS, Stack
 from attnxr.plausible import check_model
 from attnxr.query.request import Options
 from attnxr.saved import Saved, read_apart
@@ -65,15 +65,25 @@ class Opened:
         return str(self.saved.attrs["model"])
 
     @property
+    def stack(self) -> Stack | None:
+        """Which stack of an encoder-decoder it is of, as `Request` says it."""
+        return "decoder" if self.saved.attrs.get("stack") == "decoder" else None
+
+    @property
     def fingerprint(self) -> str:
         """Fingerprint of that model."""
         return str(self.saved.attrs["fingerprint"])
 
 
 def _read(attrs: dict[str, Any]) -> dict[str, Any]:
-    """What was typed, how it was read, and what the model was asked to write behind it."""
+    """What was typed, how it was read, and what the model was asked to write behind it; of a decoder both texts."""
+    if attrs.get("stack") == "decoder":
+        of_decoder = {"stack": "decoder", "target": str(attrs["text"]), "text": str(attrs.get("encoder_text", ""))}
+        return {**of_decoder, "read_as": "text", "continued": 0, "seed": None}
     generated = min(int(attrs.get("generated", 0)), CONTINUED[-1])
     found = {
+        "stack": None,
+        "target": "",
         "text": str(attrs.get("own_text", attrs["text"])),
         "read_as": str(attrs.get("read_as", "text")),
         "continued": generated,
@@ -138,7 +148,17 @@ def _check_whole(dataset: xr.Dataset) -> None:
             f"The file's text was read as {attrs.get('read_as')!s:.80}, or goes on {attrs.get('own_text')!s:.80}; "
             f"expected a text, and one of {', '.join(READ_AS)}."
         )
-    if max(len(attrs["text"]), len(attrs.get("own_text", ""))) > LIMITS.text_characters:
+    stack = attrs.get("stack", "encoder")
+    if not isinstance(stack, str) or stack not in ("encoder", "decoder"):
+        raise InputError(
+            f"The file is of the stack {stack!s:.80} of an encoder-decoder; this page shows the encoder, or the "
+            "decoder's attention to its own text. attnxr.saved.read(file) gives what is in it."
+        )
+    of_encoder = attrs.get("encoder_text", "")
+    if not isinstance(of_encoder, str):
+        raise InputError(f"The file has an encoder's text of {of_encoder!s:.80}; expected a text.")
+    texts.encoder_ids(dataset)
+    if max(len(each) for each in (attrs["text"], attrs.get("own_text", ""), of_encoder)) > LIMITS.text_characters:
         raise InputError(
             f"The file's text has more than {LIMITS.text_characters:,} characters, which are the most a page takes."
         )
@@ -231,7 +251,7 @@ def model_for(opened: Opened, offered: str, load: Callable[[str], Model], what: 
     Returns
     -------
     Model
-        With the same fingerprint.
+        With the same fingerprint; of an encoder-decoder, the stack that the file is of as the one that is meant.
 
     Raises
     ------
@@ -243,6 +263,8 @@ def model_for(opened: Opened, offered: str, load: Callable[[str], Model], what: 
         raise InputError(f"{what} needs {source}, and this server does not offer it. What the file holds is shown.")
     try:
         model = load(offered)
+        if opened.stack is not None:
+            model = model.of_stack(opened.stack)
     except AttnxrError as error:
         raise InputError(f"{what} needs {source}, and this server cannot load it: {error}") from error
     if model.fingerprint != opened.fingerprint:

@@ -15,7 +15,7 @@ from attnxr.dashboard.session.answer import Answer, Aspect, Request
 from attnxr.dashboard.session.asking import CONTINUED, READ_WORDS, Asked, Offered
 from attnxr.dashboard.session.comparing import CHANGES, Comparison
 from attnxr.dashboard.session.opened import Opened
-from attnxr.options import HOW_FAR, MEANS, METRIC_MEANS, MOST_SEED, OF, SPACES, Metric
+from attnxr.options import HOW_FAR, MEANS, METRIC_MEANS, MOST_SEED, OF, SPACES, Metric, Stack
 from attnxr.plots import DIFFERENCES, MEASURES
 from attnxr.plots.encoding_map import METHODS
 from attnxr.plots.over_layers import QUANTITIES
@@ -36,9 +36,9 @@ ASKED = (*QUESTION, "metric", "positional")
 """Parameters that say the question of the answer."""
 VERSUS = tuple(f"versus_{name}" for name in (*QUESTION, "metric"))
 """Parameters that say the question of the answer that is compared."""
-READING = ("read_as", "continued", "seed")
-"""Parameters that say how the text is read, and what the model writes behind it."""
-REQUEST = ("text", "model", "metric", "positional", "causal", "opened", *QUESTION, "k", *READING)
+READING = ("read_as", "continued", "seed", "stack")
+"""Parameters that say how the text is read, what the model writes behind it, and which of its stacks is asked about."""
+REQUEST = ("text", "target", "model", "metric", "positional", "causal", "opened", *QUESTION, "k", *READING)
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,19 @@ class State(param.Parameterized):
         "the same.",
     )
 
+    stack: Any = param.Selector(
+        default=None,
+        objects={"encoder": None, "decoder": "decoder"},
+        check_on_set=True,
+        doc="Which stack of an encoder-decoder: the encoder, or the decoder, whose attention to its own tokens it is. "
+        "The decoder reads a target while it reads the text, which the encoder is given; it is compared with what its "
+        "own attention makes of its own vocabulary.",
+    )
+    target = param.String(
+        doc="What the decoder reads, as the model's labels: its start token first, the last token, which it is only to "
+        "predict, left out."
+    )
+
     opened = param.ClassSelector(class_=Opened, doc="The file that stands in place of the text, where one is opened.")
 
     layer = param.Integer(default=0, bounds=(0, None), doc="Index of the layer whose heads are shown.")
@@ -211,21 +224,22 @@ class State(param.Parameterized):
         self.last: Answer | None = None  # not for display: the answer that the selection was made in
         self.has_address = False  # whether it is shown on a page whose address says what is shown
         self._wants: dict[Hashable, Aspect] = {}
+        self._stacks: dict[str, tuple[Stack, ...]] = {}  # of each model, as far as they are known by now
         self.other = State(models, with_other=False) if with_other else None  # what this one is compared with
         self._planned: tuple[Request, Mapping[str, int]] | None = None
 
     @property
     def request(self) -> Request:
         """What is asked at this moment."""
-        return Request(**{name: getattr(self, name) for name in REQUEST})
+        return self._asking({})
 
     @property
     def offered(self) -> Offered:
         """What can be asked of the chosen model, as far as it is known by now."""
         for known in (self.answer, self.last):
-            if known is not None and known.request.model == self.model:
+            if known is not None and (known.request.model, known.request.stack) == (self.model, self.stack):
                 return known.offered
-        return Offered()
+        return Offered(stacks=self._stacks.get(self.model, ()))
 
     def asked(self, other: str = "") -> Asked:
         """Of what is asked, against which space, of which layer; of the other question, given ``versus_``."""
@@ -296,7 +310,7 @@ class State(param.Parameterized):
             ``layer`` (its number in the model), ``head`` and ``position`` to choose; what is left out is as on a new
             page.
         """
-        asked = Request(**{name: inputs.get(name, getattr(self, name)) for name in REQUEST})
+        asked = self._asking(inputs)
         self._planned = asked, selection
         if self.answer is not None and asked == self.answer.request:
             self.param.update(**inputs, **self._selection_in(self.answer))
@@ -325,6 +339,7 @@ class State(param.Parameterized):
         """
         if answer.request != self.request:
             return
+        self._stacks[answer.request.model] = answer.stacks
         self.param.update(
             answer=answer,
             activity=None,
@@ -333,7 +348,7 @@ class State(param.Parameterized):
         )
         self.last = answer
 
-    def fail(self, request: Request, message: str) -> None:
+    def fail(self, request: Request, message: str, stacks: tuple[Stack, ...] = ()) -> None:
         """Show why a request has no answer, unless another one has been made since.
 
         Parameters
@@ -342,8 +357,11 @@ class State(param.Parameterized):
             What was asked.
         message : str
             What to tell the visitor.
+        stacks : tuple of str
+            What ``Model.stacks`` says, where the model is there: another one can be asked about.
         """
         if request == self.request:
+            self._stacks.setdefault(request.model, stacks)
             self.param.update(answer=None, activity=None, error=message)
 
     def cancel(self) -> None:
@@ -396,12 +414,12 @@ class State(param.Parameterized):
         if answer is self.answer:
             self.arrived += 1
 
-    @param.depends("text", "model", *READING, watch=True)
+    @param.depends("text", "target", "model", *READING, watch=True)
     def _leave_file(self) -> None:
         opened = self.opened
         if opened is not None:
             offered = opened.model in self.param["model"].objects
-            other = any(getattr(self, name) != opened.inputs[name] for name in ("text", *READING))
+            other = any(getattr(self, name) != opened.inputs[name] for name in ("text", "target", *READING))
             if other or (offered and self.model != opened.model):
                 self.opened = None
 
@@ -410,6 +428,11 @@ class State(param.Parameterized):
     @param.depends(*REQUEST, watch=True)
     def _forget(self) -> None:
         self.param.update(answer=None, comparison=None, error="", cancelled=False)
+
+    def _asking(self, inputs: Mapping[str, Any]) -> Request:
+        """What is asked with these inputs, and the others as they are; a target that nothing reads is no part of it."""
+        asked = {name: inputs.get(name, getattr(self, name)) for name in REQUEST}
+        return Request(**asked | ({} if asked["stack"] else {"target": ""}))
 
     def _selection_in(self, answer: Answer) -> dict[str, int]:
         """What to select in an answer: what was planned, as far as it is there, else what was selected before."""
@@ -438,10 +461,10 @@ class State(param.Parameterized):
     def _position_in(self, answer: Answer) -> int:
         """Where the selected token is now: the same place in the same text, else the first word."""
         last = self.last
-        if last is None or last.request.text != answer.request.text:
+        if last is None or last.request.own_text != answer.request.own_text:
             return first_word(answer.encodings)
         a, b = last.request, answer.request
-        if (a.model, a.read_as) == (b.model, b.read_as):
+        if (a.model, a.read_as, a.stack) == (b.model, b.read_as, b.stack):
             return min(self.position, answer.n_positions - 1)
         if last.encodings.attrs["text"] != answer.encodings.attrs["text"]:
             return first_word(answer.encodings)

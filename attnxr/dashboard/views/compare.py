@@ -106,7 +106,7 @@ class DifferenceMap(Figure):
 
 
 class Compare(View):
-    """The answer beside another one that differs in one thing: the mask, the text or the model.
+    """The answer beside another one that differs in one thing: the mask, the text, the target or the model.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ class Compare(View):
         self._lists = TwoLists()
         self.param.watch(self._ask, "shown")
         state.param.watch(self._ask, ["answer", *_ASKED])
-        state.param.watch(self._show, [*_ASKED, "model", "difference", "answer"])
+        state.param.watch(self._show, [*_ASKED, "model", "stack", "difference", "answer"])
         state.param.watch(self._draw, ["comparison", "layer", "head", "position"])
         self._other.param.watch(self._tell, ["answer", "activity", "error", "cancelled"])
         self._other.param.watch(self._compare, "answer")
@@ -161,7 +161,10 @@ class Compare(View):
 
     def _show(self, *_events: object) -> None:
         state = self._state
-        fields = [choice_field(state, "versus", "Compare with"), choice_field(state, "difference", "Map")]
+        versus = choice_field(state, "versus", "Compare with")
+        reads_target = "target" in (state.versus, state.stack and "target")
+        versus["options"] = [each for each in versus["options"] if each[0] != "target" or reads_target]
+        fields = [versus, choice_field(state, "difference", "Map")]
         if state.versus == "model":
             chosen, names = self._models()
             options = [[name, name] for name in names]
@@ -174,7 +177,9 @@ class Compare(View):
             metric = choice_field(state, "versus_metric", "Distance")
             fields = [*question_fields(state, _OTHER), metric]
             self._question.fields = [{**each, "label": f"Other: {each['label']}"} for each in fields]
-        self._text.param.update(visible=state.versus == "text", text=state.versus_text)
+        captions = {"text": "Other text" if state.stack else "", "target": "Other target"}
+        asks = state.versus in ("text", "target")
+        self._text.param.update(visible=asks, text=state.versus_text, caption=captions.get(state.versus, ""))
 
     def _choose(self, data: dict[str, str]) -> None:
         if data["name"] in ("versus", "versus_model", "difference"):
@@ -297,7 +302,7 @@ class Compare(View):
             return
         shown = neighbor_lists(comparison, state.layer, state.head, state.position)
         self._lists_heading.detail = comparison.a.where(state.layer, state.head).replace(", ", " · ")
-        both = [sentence(each.request.question) for each in (comparison.a, comparison.b)]
+        both = [sentence(each.question) for each in (comparison.a, comparison.b)]
         self._lists_heading.help = both[0] if both[0] == both[1] else f"Left: {both[0]} Right: {both[1]}"
         self._lists.param.update(lists=shown["lists"], note=shown["note"])
 

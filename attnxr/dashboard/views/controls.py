@@ -13,9 +13,10 @@ from attnxr.dashboard.rows.reading import fewer
 from attnxr.dashboard.session.answer import Answer
 from attnxr.dashboard.session.state import READING, REQUEST, State
 from attnxr.dashboard.views.fields import choice_field
-from attnxr.dashboard.views.question import choose, k_field, question_fields, reading_fields
+from attnxr.dashboard.views.question import choose, k_field, question_fields, reading_fields, stack_fields
 
 _FROM_FILE = "\0from the file"  # no model's name
+_OF_ENCODER, _OF_DECODER = "Text, which the encoder reads", "Target, which the decoder reads"
 _CHOICES = ("positional", "causal", "k", *READING)
 
 
@@ -34,19 +35,23 @@ class Controls(Viewer):
         super().__init__()
         self._state = state
         self._beside = beside
-        self._text = TextBox(self._run, text=state.text)
+        self._text = TextBox(lambda data: self._run("text", data), text=state.text)
+        self._target = TextBox(lambda data: self._run("target", data), label="Target", text=state.target)
         self._choices = Choices(self._choose)
         self._question = Choices(self._ask, margin=(0, 0, -10, 0))
-        state.param.watch(self._show, [*REQUEST, "answer", "layer"])
+        state.param.watch(self._show, [*REQUEST, "answer", "layer", "error"])
         self._show()
 
     def _show(self, *_events: object) -> None:
         state = self._state
         known = state.answer or state.last
         layers = {str(number): index for index, number in enumerate(known.layers if known else [0])}
-        self._text.text = state.text
+        of_two = state.stack is not None
+        self._text.param.update(text=state.text, caption=_OF_ENCODER if of_two else "")
+        self._target.param.update(text=state.target, caption=_OF_DECODER, visible=of_two)
         self._choices.fields = [
             self._model_field(),
+            *stack_fields(state),
             choice_field(state, "causal", "Causal mask"),
             self._field("layer", "Layer", layers),
             k_field(state),
@@ -74,14 +79,15 @@ class Controls(Viewer):
             "disabled": name == "layer" and self._state.answer is None,
         }
 
-    def _run(self, data: dict[str, str]) -> None:
+    def _run(self, name: str, data: dict[str, str]) -> None:
         # The same text again is a request too: what failed before may work now, and a file is left for it.
+        said = {name: data["text"]}
         if self._state.opened is not None:
-            self._state.param.update(text=data["text"], opened=None)
-        elif data["text"] == self._state.text:
-            self._state.param.trigger("text")
+            self._state.param.update(**said, opened=None)
+        elif data["text"] == getattr(self._state, name):
+            self._state.param.trigger(name)
         else:
-            self._state.text = data["text"]
+            self._state.param.update(**said)
 
     def _choose(self, data: dict[str, Any]) -> None:
         if data["name"] == "layer":
@@ -89,12 +95,16 @@ class Controls(Viewer):
         elif data["name"] == "model":
             if data["value"] != _FROM_FILE:
                 # How a text is read is a choice of the tokenizer's, and another model may write nothing.
-                as_new = {name: self._state.param[name].default for name in READING}
-                self._state.param.update(model=data["value"], opened=None, **as_new)
+                self._state.param.update(**self._as_new(), model=data["value"], opened=None)
+        elif data["name"] == "stack":
+            self._state.param.update(**self._as_new() | {"stack": data["value"]})
         elif data["name"] == "continued":
             self._state.param.update(continued=data["value"], seed=self._state.seed if data["value"] else None)
         elif data["name"] in _CHOICES:
             self._state.param.update({data["name"]: data["value"]})
+
+    def _as_new(self) -> dict[str, Any]:
+        return {name: self._state.param[name].default for name in READING}
 
     def _ask(self, data: dict[str, Any]) -> None:
         if data["name"] == "metric":
@@ -109,7 +119,12 @@ class Controls(Viewer):
         ]
         row = pn.Row(*columns, styles={"flex-wrap": "wrap", "gap": "0 22px"}, sizing_mode="stretch_width")
         return pn.Column(
-            self._text, self._question, row, sizing_mode="stretch_width", visible=self._state.param.controls
+            self._text,
+            self._target,
+            self._question,
+            row,
+            sizing_mode="stretch_width",
+            visible=self._state.param.controls,
         )
 
 
@@ -170,7 +185,12 @@ def notices(answer: Answer) -> list[str]:
             "made of this text. Run the text, or choose a model, to leave the file."
         )
     cut = int(answer.encodings.attrs["truncated"])
-    if cut:
+    if cut and answer.request.stack is not None:
+        found.append(
+            f"The text, the target, or each of them, is longer than {answer.request.model} can take: {cut:,} "
+            f"token{'s were' if cut > 1 else ' was'} cut from the end."
+        )
+    elif cut:
         found.append(
             f"The text is longer than {answer.request.model} can take: its last {cut:,} "
             f"token{'s were' if cut > 1 else ' was'} cut, and what follows is about the first "
@@ -190,12 +210,13 @@ def typed_special_tokens(answer: Answer) -> list[str]:
     """
     encodings = answer.encodings
     text = str(encodings.attrs["text"])
-    first = max(text.find(answer.request.text.strip()), 0)
+    typed = answer.request.own_text
+    first = max(text.find(typed.strip()), 0)
     n_own = answer.n_positions - int(encodings.attrs.get("generated", 0))
     columns = (encodings[name].values[:n_own] for name in ("is_special", "char_start", "char_end", "token"))
     found = []
     for special, start, end, token in zip(*columns, strict=True):
-        typed = text[start:end]
-        if special and end > start >= first and end <= first + len(answer.request.text):
-            found.append(typed if typed == token else f"{typed} (as {token})")
+        piece = text[start:end]
+        if special and end > start >= first and end <= first + len(typed):
+            found.append(piece if piece == token else f"{piece} (as {token})")
     return list(dict.fromkeys(found))

@@ -194,7 +194,7 @@ class Figure(View):
         answer, kind = self._state.answer, data["format"]
         if answer is not None and kind in ("png", "svg"):
             name = file_name(answer, self._heading.title, self._heading.detail, suffix=kind)
-            caption = [self._about(), self._heading.help, f"Text: {answer.request.text}", citation(answer)]
+            caption = [self._about(), self._heading.help, f"Text: {answer.request.own_text}", citation(answer)]
             self._files.send({"format": kind, "file": name, "caption": caption})
 
     @param.depends("dark", watch=True)

@@ -206,7 +206,7 @@ class Maps(View):
         self._positions = PositionMap(state, dark=self.dark, shown=self.shown)
         self._demand = Demand(state)
         self._demand.show(self.shown)
-        state.param.watch(self._show, ["measure", *ASKED])
+        state.param.watch(self._show, ["measure", "stack", "answer", *ASKED])
         self._show()
 
     def cleanup(self) -> None:

@@ -15,7 +15,9 @@ _OTHER = "another question"
 
 def sentence(state: State) -> str:
     """Which question a state asks, in one sentence."""
-    return asked.sentence(state.request.question)
+    if state.answer is not None:
+        return asked.sentence(state.answer.question)
+    return asked.sentence({**state.request.question, "stack": state.stack})
 
 
 def follow_question(state: State, heading: Heading, words: str) -> None:
@@ -34,7 +36,7 @@ def follow_question(state: State, heading: Heading, words: str) -> None:
     def say(*_events: object) -> None:
         heading.help = words.replace("{question}", sentence(state))
 
-    state.param.watch(say, list(ASKED))
+    state.param.watch(say, [*ASKED, "stack", "answer"])
     say()
 
 
@@ -69,6 +71,12 @@ def question_fields(state: State, other: str = "") -> list[dict[str, Any]]:
         help_ = state.param[other + name].doc
         fields.append(_field(other + name, label, help_, getattr(state, other + name), list(choices)))
     return fields
+
+
+def stack_fields(state: State) -> list[dict[str, Any]]:
+    """What a row of choices shows of the stacks of a model: nothing where it has one."""
+    choices = list(state.offered.stacks(state.stack))
+    return [_field("stack", "Stack", state.param["stack"].doc, state.stack, choices)] if choices else []
 
 
 def reading_fields(state: State) -> list[dict[str, Any]]:

@@ -71,6 +71,14 @@ def state_of(*datasets: xr.Dataset, model: Model | None = None) -> State:
     if len({tuple(each["layer"].values) for each in whole}) > 1:
         listed = " and ".join(f"{', '.join(map(str, each['layer'].values))}" for each in whole)
         raise InputError(f"Two Datasets were given of different layers: {listed}. Expected the same of both.")
+    stack = tokens.attrs.get("stack")
+    if stack == "cross":
+        raise InputError(
+            "Encodings with stack='cross' were given, whose attention is to the tokens of another text; the views "
+            "speak of attention of a text to itself: stack='encoder' or 'decoder'."
+        )
+    if model is not None and stack in model.stacks:
+        model = model.of_stack(stack)
     if model is not None and model.fingerprint != tokens.attrs["fingerprint"]:
         raise InputError(
             f"The Datasets are of the model {tokens.attrs['model']!r} (fingerprint {tokens.attrs['fingerprint']}); "
@@ -79,7 +87,10 @@ def state_of(*datasets: xr.Dataset, model: Model | None = None) -> State:
     asked = {} if near is None else {name: near.attrs[name] for name in ("metric", "of", "space", "vocab_layer")}
     if near is not None:
         asked |= {"positional": bool(near.attrs["positional"]), "k": near.sizes["rank"]}
-    state = State([tokens.attrs["model"]], text=tokens.attrs["text"], **asked)
+    given = {"text": tokens.attrs["text"]}
+    if stack == "decoder":
+        given = {"text": tokens.attrs.get("encoder_text", ""), "target": tokens.attrs["text"], "stack": stack}
+    state = State([tokens.attrs["model"]], **given, **asked)
     # What is not there stays without its variables; who needs them finds out by `state_for`.
     bare = tokens.drop_vars([*tokens.data_vars, "rank"], errors="ignore")
     state.land(

@@ -79,7 +79,7 @@ class TokenStrip(View):
         else:
             attrs = answer.encodings.attrs
             said = [
-                f"{answer.n_positions:,} tokens",
+                f"{answer.n_positions:,} tokens{' of the target' if attrs.get('stack') == 'decoder' else ''}",
                 generated(attrs),
                 f"read as {words}" if (words := read_as(attrs)) else "",
                 f"chosen: {_chosen(answer, position)}, {answer.where(self._state.layer, self._state.head)}",
