@@ -6,6 +6,7 @@ export function render({ model }) {
   const side = document.createElement("div")
   const button = document.createElement("button")
   const hint = document.createElement("span")
+  root.className = "text-place"
   form.className = "text-box"
   box.rows = 2
   box.spellcheck = false

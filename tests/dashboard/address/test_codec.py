@@ -159,6 +159,9 @@ def test_a_long_text_to_compare_with_is_known_again_where_it_was_seen(answered: 
         ({"layer": "99"}, "asks for layer 99; there are layers 0 to 2."),
         ({"at": "14"}, "asks for position 14; there are positions 0 to 13."),
         ({"text": "x" * 2001}, "has 2,001 characters"),
+        ({"stack": "cross"}, "asks for stack “cross”; there is encoder, decoder."),
+        ({"stack": "<script>"}, "asks for stack “<script>”"),
+        ({"target": "An arrow"}, "has a target, and asks for no stack that reads one"),
         ({str(i): "" for i in range(200)}, "too many parts"),
     ],
 )
@@ -203,6 +206,36 @@ def test_an_address_holds_how_a_text_is_read_and_what_is_written_behind_it() -> 
     )
     state.param.update(continued=0)
     assert "seed" not in query(state)
+
+
+def test_an_address_holds_the_stack_and_the_target_that_it_reads() -> None:
+    state = State(["t5"])
+    state.param.update(stack="decoder", target="A banana & an arrow = 50% + ümläut?")
+    assert parse_qs(query(state)) == {"stack": ["decoder"], "target": [state.target]}
+    read = codec.read(query(state), State(["t5"]), {}).inputs
+    assert (read["stack"], read["target"]) == ("decoder", state.target)
+    assert codec.read("stack=encoder", state, {}).inputs["stack"] is None
+
+    state.target = "x" * 2001
+    written, notices = codec.write(state)
+    assert notices == [
+        "The target has 2,001 characters, and an address holds at most 2,000: a copied link would not show it. It can "
+        "be saved as a file instead (Take away)."
+    ]
+    assert codec.read(written, State(["t5"]), {codec.digest(state.target): state.target}).inputs["target"] == (
+        state.target
+    )
+    elsewhere = codec.read(written, State(["t5"]), {})
+    assert elsewhere.inputs["target"] == ""
+    assert elsewhere.notices == [
+        "The address is of a target too long for it, which it does not hold. Paste it again.",
+    ]
+    refused = codec.read(f"stack=decoder&target={state.target}", State(["t5"]), {})
+    assert refused.inputs["target"] == ""
+    assert "The target in the address has 2,001 characters; at most 2,000 are read from it." in refused.notices[0]
+
+    state.stack = None
+    assert codec.write(state) == ("", [])
 
 
 @pytest.mark.parametrize(
