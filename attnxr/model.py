@@ -288,7 +288,9 @@ class Model:
         (1, 2)
         """
         if not self.stacks:
-            raise InputError(f"stack={stack!r} was asked of {self.name!r}, which is no encoder-decoder: it has one.")
+            raise InputError(
+                f"stack={stack!r} was asked of {self.name!r}, which is no encoder-decoder. It has one stack."
+            )
         choice("stack", stack, self.stacks)
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)

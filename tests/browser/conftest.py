@@ -77,6 +77,20 @@ def decoder_server(decoder_folder: str, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
+def two_stacks_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An encoder-decoder with its head for language, whose stacks differ in their number of layers."""
+    folder = tmp_path_factory.mktemp("tiny-t5")
+    return str(models.save(folder, models.tiny_t5(), models.byte_level_tokenizer()))
+
+
+@pytest.fixture(scope="session")
+def two_stacks_server(two_stacks_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the app, started with the encoder-decoder first."""
+    with _serve(tmp_path_factory.mktemp("server"), PANEL, ROOT, "--args", two_stacks_folder, "minilm") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
 def minilm_model() -> attnxr.Model:
     return attnxr.load_model("minilm")
 

@@ -12,6 +12,7 @@ import xarray as xr
 from attnxr.analysis.overlap import overlap
 from attnxr.dashboard.session.asking import Offered
 from attnxr.dashboard.session.opened import Opened
+from attnxr.errors import InputError
 from attnxr.model import Model
 from attnxr.options import Metric, Of, ReadAs, Space, Stack, VocabLayer
 
@@ -86,7 +87,14 @@ class Request:
         UnsupportedModelError
             If that cannot be looked into.
         """
-        return model if self.stack is None else model.of_stack(self.stack)
+        if self.stack is None:
+            return model
+        if not model.stacks:
+            raise InputError(
+                f"{self.model} is no encoder-decoder: it has no decoder that reads a target. Choose the encoder as the "
+                "stack, or another model."
+            )
+        return model.of_stack(self.stack)
 
     @property
     def run(self) -> tuple[object, ...]:

@@ -156,7 +156,7 @@ def test_what_the_decoder_is_not_asked_says_why(
 
 def test_a_model_with_one_stack_is_refused_and_offers_none() -> None:
     bert = attnxr.Model(models.tiny_bert(), models.wordpiece_tokenizer(), name="bert")
-    with pytest.raises(InputError, match="'bert', which is no encoder-decoder"):
+    with pytest.raises(InputError, match="bert is no encoder-decoder: it has no decoder that reads a target"):
         answer_request(replace(DECODER, model="bert"), lambda _name: bert, silent)
     found = answer_request(replace(ENCODER, model="bert"), lambda _name: bert, silent)
     assert list(found.offered.stacks(None)) == []
