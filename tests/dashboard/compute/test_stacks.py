@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 import xarray as xr
 
 import attnxr
@@ -17,6 +19,7 @@ from attnxr import saved
 from attnxr.dashboard.compute import aspects
 from attnxr.dashboard.compute.answering import answer_request
 from attnxr.dashboard.compute.cache import Answers
+from attnxr.dashboard.compute.worker import Worker
 from attnxr.dashboard.files.exports import citation, netcdf
 from attnxr.dashboard.files.standalone import Selection, contents
 from attnxr.dashboard.session.answer import Answer, Aspect, Request
@@ -221,10 +224,41 @@ def test_choices_show_stack_and_target_where_there_are_two(model: attnxr.Model, 
 
 
 def test_where_the_encoder_is_refused_the_decoder_can_be_chosen() -> None:
-    state = State(["led"], text=TEXT)
+    sizes = {"vocab_size": models.VOCABULARY_SIZE, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_heads": 4}
+    special = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    config = transformers.LongT5Config(**sizes, **special, num_layers=2, num_decoder_layers=3)
+    hf_model = models.randomise(transformers.LongT5ForConditionalGeneration(config), 4)
+    model = attnxr.Model(hf_model, models.byte_level_tokenizer(), name="long")
+    state = State(["long"], text=TEXT)
     controls = Controls(state, OpenFile(state))
-    state.fail(state.request, "It is sparse by blocks.", ("encoder", "decoder", "cross"))
-    assert "stack" in {each["name"] for each in part(controls, "choices").fields}
+
+    async def until(reached: Callable[[], object]) -> None:
+        async with asyncio.timeout(60):
+            while not reached():
+                await asyncio.sleep(0.01)
+
+    async def visit() -> None:
+        worker = Worker(state, lambda _name: model)
+        state.param.trigger("text")
+        await until(lambda: state.error)
+        assert "sparse by blocks" in state.error
+        assert "stack" in {each["name"] for each in part(controls, "choices").fields}
+        part(controls, "choices")._handle_msg({"name": "stack", "value": "decoder"})
+        await until(lambda: state.error)
+        assert state.error.startswith("Type a target")
+        part(controls, "target")._handle_msg({"text": TARGET})
+        await until(lambda: state.answer)
+        state.want("a view", Aspect("effect", 2, 1, 3))
+        await until(lambda: state.aspect(Aspect("effect", 2, 1, 3)) is not None)
+        worker.close()
+
+    asyncio.run(visit())
+    assert state.answer is not None
+    encodings = model.encode(TEXT, target=TARGET)
+    assert state.answer.encodings.identical(encodings)
+    mean = encodings["head_encoding"].isel(layer=[2], head=[1]).mean("position")
+    expected = attnxr.effects(model, encodings.isel(layer=[2], head=[1], position=[3]), by="neighbor", mean=mean)
+    assert expected.identical(state.aspect(Aspect("effect", 2, 1, 3)))
 
 
 def test_the_chosen_token_stays_only_where_the_same_text_is_looked_at(solve: Callable, decoded: Answer) -> None:
