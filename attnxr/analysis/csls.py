@@ -7,6 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from attnxr.analysis.corpora import on_corpora
+from attnxr.analysis.stacks import meant
 from attnxr.checking import whole_number, with_all_dims
 from attnxr.model import Model
 from attnxr.options import VARIABLE, Of, Space, VocabLayer
@@ -82,6 +83,7 @@ def csls_neighbors(
     ('layer', 'head', 'position', 'rank')
     """
     options = {"of": of, "space": space, "vocab_layer": vocab_layer, "positional": positional}
+    model = meant(model, encodings)
     size = model.vocab_size
     k, local = whole_number("k", k, 1, size), whole_number("local", local, 1, size)
     lazy = model.distances(encodings, metric="cosine", **options)  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from attnxr.analysis.arrays import unit
 from attnxr.analysis.corpora import on_corpora
+from attnxr.analysis.stacks import meant
 from attnxr.checking import choices, head_vectors, whole_number, with_all_dims
 from attnxr.errors import InputError
 from attnxr.model import Model
@@ -121,6 +122,7 @@ def effects(
     """
     told = told_to(progress)
     Options("encoding", "value", vocab_layer, True, metric).check()
+    model = meant(model, encodings)
     counts = {"neighbor": whole_number("k", k, 1, model.vocab_size), "random": whole_number("draws", draws, 1)}
     seed = whole_number("seed", seed, 0)
     whole, dropped = with_all_dims(encodings, "head_encoding")

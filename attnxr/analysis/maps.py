@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from attnxr.analysis.arrays import unit
 from attnxr.analysis.corpora import on_corpora
 from attnxr.analysis.given import GIVE_ALL, Given, attribute, neighbors, same_texts
+from attnxr.analysis.stacks import meant
 from attnxr.checking import choice, index_of, whole_number, with_all_dims
 from attnxr.errors import InputError
 from attnxr.model import Model
@@ -126,7 +127,7 @@ def encoding_map(
     seed = whole_number("seed", seed, 0, 2**32 - 1, "what NumPy's seeds go to")
     options = {name: attribute(near, name) for name in _OPTIONS} | {"positional": bool(attribute(near, "positional"))}
     _check_one_space(given, options)
-    vectors, points = _points(model, encodings, given, metric, options)
+    vectors, points = _points(meant(model, encodings), encodings, given, metric, options)
     if len(vectors) < _LEAST:
         raise InputError(f"{len(vectors)} points are too few for a map; expected {_LEAST} or more. Ask for a larger k.")
     if not np.ptp(vectors, axis=0).any():

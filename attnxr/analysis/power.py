@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from attnxr.analysis import nulls
 from attnxr.analysis.corpora import on_corpora
 from attnxr.analysis.significance import significance
+from attnxr.analysis.stacks import meant
 from attnxr.checking import fraction, whole_number, with_all_dims
 from attnxr.errors import InputError
 from attnxr.model import Model
@@ -89,7 +90,7 @@ def significance_power(
     compared: dict[str, Any] = {"vocab_layer": vocab_layer, "positional": positional}
     options = {"metric": metric, "of": "encoding", "space": "value", **compared}
     whole = with_all_dims(encodings, "head_encoding")[0]
-    turned, word = _parts(model, whole, seed, options)
+    turned, word = _parts(meant(model, whole), whole, seed, options)
     unit = word / np.linalg.norm(word, axis=-1, keepdims=True)
     length = np.linalg.norm(turned, axis=-1, keepdims=True)
     across = turned - (turned * unit).sum(axis=-1, keepdims=True) * unit

@@ -9,6 +9,7 @@ from scipy.stats import false_discovery_control
 
 from attnxr.analysis import nulls
 from attnxr.analysis.corpora import on_corpora
+from attnxr.analysis.stacks import meant
 from attnxr.checking import choice, whole_number, with_all_dims
 from attnxr.errors import InputError
 from attnxr.model import Model
@@ -157,6 +158,7 @@ def significance(
     draws = whole_number("draws", _DRAWS.get(null, 1) if draws is None else draws, 1)
     seed = whole_number("seed", seed, 0)
     options = {"metric": metric, "of": of, "space": space, "vocab_layer": vocab_layer, "positional": positional}
+    model = meant(model, encodings)
     nulls.check(null, model, encodings, of, space)
     near = model.neighbors(encodings, k=k, **options)  # type: ignore[arg-type]
     variable = VARIABLE[of]

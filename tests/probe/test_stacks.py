@@ -458,3 +458,28 @@ def test_a_stack_that_is_not_there_or_reads_two_texts_is_refused() -> None:
         attnxr.Model(models.tiny_gpt2()).of_stack("decoder")
     with pytest.raises(UnsupportedModelError, match="Many texts were to be looked at in the decoder of"):
         model.of_stack("decoder").batches()
+
+
+def test_analyses_are_of_the_vocabulary_and_the_heads_of_the_stack() -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48, "max_position_embeddings": 40}
+    encoder = transformers.BertConfig(vocab_size=60, num_attention_heads=2, **sizes)
+    decoder = transformers.BertConfig(
+        vocab_size=90, num_attention_heads=4, is_decoder=True, add_cross_attention=True, **sizes
+    )
+    config = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+    config.decoder_start_token_id = config.pad_token_id = 0
+    model = attnxr.Model(models.randomise(transformers.EncoderDecoderModel(config), seed=3))
+    enc = model.encode(token_ids=SOURCE, target=[2, 40, 80, 85])
+    near = model.neighbors(enc, k=90)
+    assert (near["own_rank"].values <= 90).all()
+
+    drawn = attnxr.significance(model, enc, draws=9)
+    np.testing.assert_allclose(drawn["own_p"], near["own_rank"] / 90)
+    of_heads = attnxr.significance(model, enc, null="heads")
+    assert of_heads.sizes["head"] == 4
+    assert attnxr.csls_neighbors(model, enc, k=90).sizes["rank"] == 90
+    drawn_by = attnxr.effects(model, enc.isel(layer=[0], position=[1]), by=["neighbor"], k=90)
+    farthest = near["neighbor"].isel(layer=0, position=1, rank=89).values.tolist()
+    assert drawn_by.sizes["replacement"] == 90
+    found = attnxr.encoding_map(model, enc, near.isel(layer=0, head=1))
+    assert set(farthest) | {"<id 89>"} <= set(found["token"].values.tolist())
