@@ -339,7 +339,7 @@ class State(param.Parameterized):
         """
         if answer.request != self.request:
             return
-        self._stacks[answer.request.model] = answer.stacks
+        self._know(answer.request.model, answer.stacks)
         self.param.update(
             answer=answer,
             activity=None,
@@ -361,7 +361,7 @@ class State(param.Parameterized):
             What ``Model.stacks`` says, where the model is there: another one can be asked about.
         """
         if request == self.request:
-            self._stacks.setdefault(request.model, stacks)
+            self._know(request.model, stacks)
             self.param.update(answer=None, activity=None, error=message)
 
     def cancel(self) -> None:
@@ -428,6 +428,11 @@ class State(param.Parameterized):
     @param.depends(*REQUEST, watch=True)
     def _forget(self) -> None:
         self.param.update(answer=None, comparison=None, error="", cancelled=False)
+
+    def _know(self, model: str, stacks: tuple[Stack, ...]) -> None:
+        """Remember the stacks of a model; a file, or a model that is not there, says none."""
+        if stacks:
+            self._stacks[model] = stacks
 
     def _asking(self, inputs: Mapping[str, Any]) -> Request:
         """What is asked with these inputs, and the others as they are; a target that nothing reads is no part of it."""

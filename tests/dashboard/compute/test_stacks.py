@@ -261,6 +261,20 @@ def test_where_the_encoder_is_refused_the_decoder_can_be_chosen() -> None:
     assert expected.identical(state.aspect(Aspect("effect", 2, 1, 3)))
 
 
+def test_what_says_nothing_of_a_models_stacks_hides_none(decoded: Answer) -> None:
+    state = State(["t5"], text=TEXT)
+    state.fail(state.request, "There is no model.")
+    assert list(state.offered.stacks(None)) == []
+    state.fail(state.request, "The text is empty.", ("encoder", "decoder", "cross"))
+    assert len(list(state.offered.stacks(None))) == 3
+    state.fail(state.request, "There is no model.")
+    assert len(list(state.offered.stacks(None))) == 3
+    state.param.update(stack="decoder", target=TARGET, k=3)
+    state.land(replace(decoded, stacks=()))  # as of a file
+    state.stack = None
+    assert len(list(state.offered.stacks(None))) == 3
+
+
 def test_the_chosen_token_stays_only_where_the_same_text_is_looked_at(solve: Callable, decoded: Answer) -> None:
     state = shown(decoded)
     state.select(position=5)
