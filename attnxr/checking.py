@@ -69,12 +69,14 @@ def boolean(option: str, value: object, allowed: str = "True or False") -> None:
 
 def some_of(option: str, given: Sequence[int] | None, there: Sequence[int], family: str) -> list[int]:
     """Check an option that names some of a model's layers or heads, each once; None names all."""
+    if given is not None and (not isinstance(given, Iterable) or isinstance(given, str)):
+        raise InputError(f"{option}={given!r} was given; expected a list of numbers, such as [{there[0]}].")
     asked = list(there) if given is None else [*given]
-    wrong = [each for each in asked if each not in there or isinstance(each, bool)]
+    wrong = [each for each in asked if isinstance(each, bool) or not isinstance(each, Real) or each not in there]
     if wrong or not asked or len({*asked}) < len(asked):
         raise InputError(
-            f"{option}={given!r} was given; {family} has the {option} {', '.join(map(str, there))}. Expected some of "
-            "them, each once."
+            f"{option}={given!r} was given; {family} has the {option.removeprefix('keep_')} "
+            f"{', '.join(map(str, there))}. Expected some of them, each once."
         )
     return [int(each) for each in asked]
 

@@ -165,11 +165,17 @@ def verify(ctx: click.Context, store: str, as_json: bool) -> None:
 def export(store: str, folder: str, form: str, model: str | None, looked_into: list[int] | None) -> None:
     """Write the atlas of a corpus to FOLDER, as the JSON that HeadVis' front end reads."""
     from attnxr.corpus.headvis import export_headvis
+    from attnxr.corpus.opened import info
 
-    opened = attnxr.open_corpus(store)
-    loaded = attnxr.load_model(model or opened.attrs["model"], layers=looked_into)
-    export_headvis(attnxr.atlas(opened), folder, loaded)
-    click.echo(f"{folder}: {loaded.n_layers * loaded.n_heads:,} heads of {loaded.name}, as {form} has them")
+    atlas = attnxr.atlas(attnxr.open_corpus(store))
+    was = info(store)["settings"]["model"]
+    loaded = attnxr.load_model(model or was["name"], dtype=was["dtype"], layers=looked_into)
+    try:
+        export_headvis(atlas, folder, loaded)
+    except OSError as error:
+        raise click.ClickException(f"{folder!r} cannot be written: {error}.") from error
+    heads = atlas.sizes["layer"] * atlas.sizes["head"]
+    click.echo(f"{folder}: {heads:,} heads of {loaded.name}, as {form} has them")
 
 
 @corpus.command()

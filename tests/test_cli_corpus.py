@@ -152,6 +152,21 @@ def test_export_writes_the_folder_of_headvis(store: str, tmp_path: Path) -> None
     told = json.loads((tmp_path / "h" / "config.json").read_text())
     assert sorted(map(tuple, told["heads"])) == [(layer, head) for layer in (1, 2) for head in range(4)]
     assert (tmp_path / "h" / "heads" / "L1H0.json").exists()
+    assert "8 heads of" in done.stdout  # of the corpus: the model has more
+    (tmp_path / "file").write_text("")
+    done = run("export", store, str(tmp_path / "file"))
+    assert done.exit_code == 1
+    assert "cannot be written" in done.stderr
+
+
+def test_export_loads_the_model_in_the_precision_of_the_corpus(
+    texts: str, roberta_folder: Path, tmp_path: Path
+) -> None:
+    measures = [part for name in ("roles", "looking", "examples") for part in ("--measure", name)]
+    about = ["--model", str(roberta_folder), "--dtype", "float16", "--field", "body", *measures]
+    assert run("build", texts, str(tmp_path / "c"), *about).exit_code == 0
+    done = run("export", str(tmp_path / "c"), str(tmp_path / "h"))
+    assert done.exit_code == 0, done.output
 
 
 class Terminal(io.StringIO):

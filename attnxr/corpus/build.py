@@ -147,6 +147,10 @@ def build_corpus(
             f"Nothing is to be measured or kept. Expected measures, of {', '.join(MEASURES) or 'none'}, or something "
             f"to keep, of {', '.join(KEPT)}."
         )
+    if not kept and (keep_layers is not None or keep_heads is not None):
+        raise InputError(
+            f"keep_layers or keep_heads was given, and nothing to keep. Expected keep, of {', '.join(KEPT)}."
+        )
     boolean("truncate", truncate)
     if callable(getattr(model, "batches", None)) is False:
         raise InputError(f"model={model!r:.80} was given; expected an attnxr.Model, as attnxr.load_model returns.")

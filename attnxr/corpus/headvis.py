@@ -59,9 +59,10 @@ _OF_ONE = {"change": "mean", "recovered": "neighbor"}  # replacements
 def export_headvis(atlas: xr.Dataset, folder: str | Path, model: Model) -> None:
     """Write an atlas as the folder of JSON that HeadVis' front end [1]_ reads.
 
-    The model reads the texts that are examples once more, for their attention: at most 8 keys a query, and no weight
-    below 0.005. Distances and the tokens that are attended to are those of the whole corpus. Of each head ten intervals
-    are deciles of activation; the eleventh holds the texts with the largest ones of the corpus.
+    The model reads the texts that are examples once more, with the mask of the corpus, for their attention: at most 8
+    keys a query, and no weight below 0.005. Distances and the tokens that are attended to are those of the whole
+    corpus. Of each head ten intervals are deciles of activation; the eleventh holds the texts with the largest ones of
+    the corpus.
 
     What the front end calls ``max_activation`` leaves out query 0 and key 0. Here it is `example_activation`, which
     leaves out the other special tokens too: encoders attend strongly to the one at the end.
@@ -185,10 +186,13 @@ def _attention(whole: xr.Dataset, model: Model) -> dict[tuple[int, int], dict[in
         found[i, j] = {}
         for text in np.unique(whole["example_text_id"].values[i, j]).tolist():
             wanted.setdefault(text, []).append((i, j))
+    causal = bool(whole.attrs["causal"])
+    mask = None if causal == model.batches().causal else causal  # some models have only their own
     for text, lies in quoted(whole).items():
         if text in wanted:
             ids = whole["quoted_token_id"].values[lies].tolist()
-            seen = model.encode(token_ids=ids)["attention"].sel(layer=whole["layer"], head=whole["head"]).values
+            read = model.encode(token_ids=ids, causal=mask)
+            seen = read["attention"].sel(layer=whole["layer"], head=whole["head"]).values
             for at in wanted[text]:
                 found[at][text] = _sparse(seen[at])
     return found

@@ -118,8 +118,9 @@ def _found(texts: Any, field: str, split: Split) -> Source:
     library = sys.modules.get("datasets")  # who has a dataset has imported it
     if library is not None and isinstance(texts, library.Dataset | library.IterableDataset):
         return _of_dataset(texts, field)
-    if isinstance(texts, Mapping) and library is not None and isinstance(texts, library.DatasetDict):
-        raise InputError(f"A DatasetDict was given; expected one split of it, such as dataset[{next(iter(texts))!r}].")
+    if library is not None and isinstance(texts, library.DatasetDict | library.IterableDatasetDict):
+        one = f", such as dataset[{next(iter(texts))!r}]" if texts else ""
+        raise InputError(f"Several splits of a dataset were given ({type(texts).__name__}); expected one{one}.")
     if isinstance(texts, Mapping | bytes) or not isinstance(texts, Iterable):
         raise InputError(
             f"texts={texts!r:.80} was given; expected an iterable of texts (str), a path or URL of a file "

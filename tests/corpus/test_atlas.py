@@ -166,6 +166,19 @@ def test_the_front_end_can_read_it(made: Made, tmp_path: Path) -> None:
     assert found["config"]["pipeline_config"]["fingerprint"] == made.model.fingerprint
 
 
+def test_the_attention_it_writes_is_of_the_corpus_own_mask(bert: Any, tmp_path: Path) -> None:
+    corpus = attnxr.build_corpus(
+        SENTENCES, tmp_path / "c.zarr", bert.model, measures=["roles", "looking", "examples"], causal=True
+    )
+    export_headvis(attnxr.atlas(corpus), tmp_path / "headvis", bert.model)
+    for (layer, head), file in headvis.check(tmp_path / "headvis")["heads"].items():
+        for one in file["sequences"]:
+            read = bert.model.encode(SENTENCES[one["sequence_id"]], causal=True).attention.sel(layer=layer, head=head)
+            query, key = np.divmod(one["attention_indices"], one["seq_len"])
+            assert (key <= query).all()
+            np.testing.assert_allclose(one["attention_values"], read.values[query, key], rtol=1e-5, atol=1e-7)
+
+
 def test_one_head_of_the_model_itself_can_be_written(made: Made, encoder: Made, decoder: Made, tmp_path: Path) -> None:
     export_headvis(made.atlas.sel(layer=1, head=[2, 0]), tmp_path, made.model)
     assert headvis.check(tmp_path)["config"]["heads"] == [[1, 2], [1, 0]]

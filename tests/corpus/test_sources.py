@@ -235,7 +235,11 @@ def test_a_row_without_a_text_is_named(tmp_path: Path) -> None:
         ({"text": "a"}, "expected an iterable of texts"),
         (
             datasets.DatasetDict({"train": datasets.Dataset.from_dict({"text": ["a"]})}),
-            r"one split of it, such as data",
+            r"DatasetDict\); expected one, such as dataset\['train'\]",
+        ),
+        (
+            datasets.IterableDatasetDict({"a": datasets.Dataset.from_dict({"text": ["b"]}).to_iterable_dataset()}),
+            r"IterableDatasetDict\); expected one, such as dataset\['a'\]",
         ),
     ],
     ids=str,
