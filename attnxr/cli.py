@@ -21,8 +21,8 @@ from attnxr.cli_corpus import corpus
 from attnxr.errors import AttnxrError, InputError
 from attnxr.importing import quickly
 from attnxr.loading.tested import read_families, read_tried
-from attnxr.options import HEAD_SPACES, MEANS, METRICS, NAMED_LAYERS, HeadSpace, Metric, VocabLayer
-from attnxr.terminal import as_json_option, layers_option, print_json, table
+from attnxr.options import HEAD_SPACES, MEANS, METRICS, HeadSpace, Metric, VocabLayer
+from attnxr.terminal import as_json_option, layers_option, positional_option, print_json, table, vocab_layer_option
 from attnxr.tokens import label
 
 if TYPE_CHECKING:
@@ -131,15 +131,6 @@ def serve(
     )
 
 
-def _vocab_layer(_ctx: click.Context, _param: click.Parameter, value: str) -> int | str:
-    if value in NAMED_LAYERS:
-        return value
-    try:
-        return int(value)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is none of 'input', 'same' and the number of a layer.") from None
-
-
 @main.command()
 @click.argument("text")
 @click.option("--layer", type=int, required=True, help="Number of the layer, from 0.")
@@ -150,8 +141,8 @@ def _vocab_layer(_ctx: click.Context, _param: click.Parameter, value: str) -> in
 @click.option("--k", type=click.IntRange(min=1), default=15, show_default=True, help=MEANS["k"])
 @click.option("--metric", type=click.Choice(METRICS), default="cosine", show_default=True, help=MEANS["metric"])
 @click.option("--space", type=click.Choice(HEAD_SPACES), default="value", show_default=True, help=MEANS["space"])
-@click.option("--vocab-layer", default="input", show_default=True, callback=_vocab_layer, help=MEANS["vocab_layer"])
-@click.option("--positional/--no-positional", default=True, show_default=True, help=MEANS["positional"])
+@vocab_layer_option
+@positional_option
 @click.option("--causal/--no-causal", default=None, help=MEANS["causal"])
 @layers_option
 @as_json_option

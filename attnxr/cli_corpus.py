@@ -16,7 +16,7 @@ import click
 import attnxr
 from attnxr.errors import AttnxrError, InputError
 from attnxr.options import MEANS, METRICS, SPLITS, Split
-from attnxr.terminal import as_json_option, layers_option, print_json, table
+from attnxr.terminal import as_json_option, layers_option, positional_option, print_json, table, vocab_layer_option
 from attnxr.tokens import in_text, label, mark_spaces
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def _several(name: str, kind: Any, help: str) -> Callable:
 @_several("--keep-head", int, MEANS["keep_heads"])
 @click.option("--k", type=click.IntRange(min=1), help=MEANS["k"] + " 15 by default.")
 @click.option("--metric", type=click.Choice(METRICS), help=MEANS["metric"] + " cosine by default.")
+@vocab_layer_option
+@positional_option
 @click.option("--causal/--no-causal", default=None, help=MEANS["causal"])
 @click.option("--sample", type=click.IntRange(min=0), help=MEANS["sample"] + " 16 by default.")
 @click.option("--seed", type=click.IntRange(min=0), help=MEANS["seed"] + " 0 by default.")

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from attnxr.options import MEANS, NAMED_LAYERS
+
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -23,6 +25,23 @@ layers_option = click.option(
     metavar="LAYER,…",
     callback=_layers,
     help="Which layers of the model to look into, where they are of different shapes, such as 5,11; by default all.",
+)
+
+
+def _vocab_layer(_ctx: click.Context, _param: click.Parameter, value: str) -> int | str:
+    if value in NAMED_LAYERS:
+        return value
+    try:
+        return int(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is none of 'input', 'same' and the number of a layer.") from None
+
+
+vocab_layer_option = click.option(
+    "--vocab-layer", default="input", show_default=True, callback=_vocab_layer, help=MEANS["vocab_layer"]
+)
+positional_option = click.option(
+    "--positional/--no-positional", default=True, show_default=True, help=MEANS["positional"]
 )
 
 

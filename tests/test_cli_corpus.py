@@ -146,6 +146,16 @@ def test_top_tells_what_the_atlas_has_of_a_head(store: str) -> None:
     assert "layer=0 was given; expected one of 1, 2." in done.stderr
 
 
+def test_what_the_vocabulary_is_encoded_by_can_be_chosen(texts: str, asked: list[str], tmp_path: Path) -> None:
+    done = run("build", texts, str(tmp_path / "c"), *asked, "--vocab-layer", "same", "--no-positional", "--json")
+    assert done.exit_code == 0, done.output
+    options = json.loads(done.stdout)["settings"]["options"]
+    assert (options["vocab_layer"], options["positional"]) == ("same", False)
+    done = run("build", texts, str(tmp_path / "d"), *asked, "--vocab-layer", "last")
+    assert done.exit_code == 2
+    assert "'last' is none of 'input', 'same' and the number of a layer" in done.stderr
+
+
 def test_export_writes_the_folder_of_headvis(store: str, tmp_path: Path) -> None:
     done = run("export", store, str(tmp_path / "h"), "--format", "headvis")
     assert done.exit_code == 0, done.output
