@@ -8,7 +8,7 @@ import xarray as xr
 import zarr
 
 from attnxr.corpus.finish import failed, finished_files, is_finished
-from attnxr.corpus.plan import Plan
+from attnxr.corpus.plan import PLAN, Plan
 from attnxr.corpus.storage import Storage, at
 from attnxr.corpus.unit import marker_of
 from attnxr.errors import InputError
@@ -58,7 +58,7 @@ def open_corpus(store: Any) -> xr.DataTree:
     try:
         plan = Plan.read(storage)
     except InputError:
-        if (saved := _saved(storage)) is None:
+        if storage.exists(PLAN) or (saved := _saved(storage)) is None:
             raise
         return saved
     finished = is_finished(storage, plan)

@@ -133,7 +133,7 @@ class Plan:
         Raises
         ------
         InputError
-            If there is none.
+            If there is none, or it is damaged.
         """
         storage = at(store) if isinstance(store, str) else store
         try:
@@ -143,10 +143,16 @@ class Plan:
                 f"There is no corpus at {storage.url!r}, or its texts were not all read when its builder ended. "
                 "Expected what attnxr.build_corpus makes: call it, again if need be."
             ) from None
-        parts = json.loads(data)
-        for name in ("first_text", "first_position", "sample"):
-            parts[name] = tuple(parts[name])
-        return cls(storage.url, hashlib.sha256(data).hexdigest(), **parts)
+        try:
+            parts = json.loads(data)
+            for name in ("first_text", "first_position", "sample"):
+                parts[name] = tuple(parts[name])
+            return cls(storage.url, hashlib.sha256(data).hexdigest(), **parts)
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"The plan of the corpus at {storage.url!r}, {PLAN}, is damaged ({error}). Without it nothing tells "
+                "what the files are: remove the store, and build the corpus again."
+            ) from error
 
     @property
     def units(self) -> range:

@@ -86,7 +86,7 @@ def at(store: str | Path, **options: Any) -> Storage:
     Raises
     ------
     InputError
-        If it is neither, or fsspec (or what it needs for that URL) is not installed.
+        If it is neither, or a path where a file stands; or fsspec (or what it needs for that URL) is not installed.
     """
     if not isinstance(store, str | Path) or not str(store):
         raise InputError(
@@ -94,12 +94,12 @@ def at(store: str | Path, **options: Any) -> Storage:
         )
     url = str(store)
     if "://" not in url:
-        return Folder(Path(url))
+        return _folder(url, Path(url))
     parts = urlsplit(url)
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise InputError(f"store={url!r} was given; expected three slashes before a path, 'file:///folder/name'.")
-        return Folder(Path(url2pathname(parts.path)))
+        return _folder(url, Path(url2pathname(parts.path)))
     try:
         from fsspec.core import url_to_fs
 
@@ -114,6 +114,16 @@ def at(store: str | Path, **options: Any) -> Storage:
             f"store={url!r} was given; fsspec says: {error}. Expected a path or a URL it knows."
         ) from error
     return Objects(url, filesystem, root)
+
+
+def _folder(store: str, path: Path) -> "Folder":
+    storage = Folder(path)
+    files = [str(each) for each in (storage.path, *storage.path.parents) if each.is_file()]
+    if files:
+        raise InputError(
+            f"store={store!r} was given, and {files[0]!r} is a file. Expected a folder of its own for a corpus."
+        )
+    return storage
 
 
 class Folder:

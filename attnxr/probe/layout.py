@@ -240,8 +240,8 @@ class Layout(Watcher):
             raise UnsupportedModelError(
                 f"{family} has no linear map in layer {missing[0]} that reads the concatenated head encodings (its "
                 "W_O) as they are, or each number of them times a gate, or behind a norm that keeps heads apart. It "
-                "does something else with what the heads wrote first, such as mixing it with other numbers, so no "
-                "number would be right."
+                "does something else with what the heads wrote first, such as mixing it with other numbers, or its W_O "
+                "is no linear layer, but a bare parameter or a convolution; so no number could be checked."
             )
 
     def _find_blocks(self) -> None:

@@ -379,6 +379,20 @@ def test_where_there_is_no_corpus_it_is_said(tmp_path: Path) -> None:
             use(tmp_path / "nothing.zarr")
 
 
+def test_a_file_where_the_store_should_be_and_a_damaged_plan_are_refused(tmp_path: Path, bert: attnxr.Model) -> None:
+    (tmp_path / "file").write_text("")
+    for store in (tmp_path / "file", tmp_path / "file" / "c.zarr"):
+        for call in (lambda store=store: build(texts(3), store, bert), lambda store=store: attnxr.open_corpus(store)):
+            with pytest.raises(InputError, match=r"file' is a file\. Expected a folder"):
+                call()
+    store = tmp_path / "c.zarr"
+    build(texts(3), store, bert)
+    for content in ("{", "{}", "[]"):
+        (store / "attnxr/plan.json").write_text(content)
+        with pytest.raises(InputError, match=r"attnxr/plan\.json, is damaged"):
+            attnxr.open_corpus(store)
+
+
 def test_what_was_changed_on_the_disk_is_found_and_done_again(tmp_path: Path, bert: attnxr.Model) -> None:
     store = tmp_path / "c.zarr"
     build(texts(8), store, bert)
