@@ -48,7 +48,7 @@ def test_a_head_is_found_compared_and_seen_in_a_text(
     expect(page.locator(".card-line[data-mark=chosen] h2")).to_have_text("Layer 0, head 3")
     found = page.url
 
-    page.get_by_role("button", name=re.compile("Open the text of the strongest")).last.click()
+    page.get_by_role("button", name=re.compile("Open this text on the page of one text: the strongest")).last.click()
     page.wait_for_url(re.compile(r"text=|head="))
     visitor = Visitor(page)
     visitor.wait()

@@ -64,6 +64,7 @@ export function render({ model }) {
     const tbody = table.tBodies[0]
     write(table.caption, title)
     fillHead(table.tHead.rows[0], columns)
+    table.classList.toggle("plain", !columns[2] && rows.every(([, , , note]) => !note))
     const bothWays = rows.some(([, length]) => length < 0)
     if (tbody.querySelector(".wait")) tbody.replaceChildren()
     while (tbody.rows.length > rows.length) tbody.lastChild.remove()

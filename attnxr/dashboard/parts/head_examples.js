@@ -37,7 +37,7 @@ export function render({ model }) {
     if (!model.refusal) {
       const button = make("button", "", "Open this text")
       button.type = "button"
-      button.ariaLabel = `Open the text of ${group}, ${about}, on the page of one text`
+      button.ariaLabel = `Open this text on the page of one text: ${group}, ${about}`
       button.dataset.place = query
       line.append(" ", button)
     }

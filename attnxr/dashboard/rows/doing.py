@@ -88,7 +88,7 @@ def role_note(roles: xr.Dataset, layer: int, head: int) -> str:
     """How far a head looks, and how spread its attention is, in words."""
     here = roles.isel(layer=layer, head=head)
     distance, entropy = float(here["qk_distance"]), float(here["pattern_entropy"])
-    return f"{distance:.1f} tokens far, spread over about {np.exp(entropy):.1f}"
+    return f"{distance:.1f} tokens away, spread over about {np.exp(entropy):.1f}"
 
 
 def promoted_rows(promoted: xr.Dataset, head: int, position: int) -> list[Row]:

@@ -71,7 +71,7 @@ def about(corpus: Corpus, index: int) -> str:
     said = []
     for name, words in (
         ("pattern_entropy", "entropy {} nats"),
-        ("qk_distance", "looks {} tokens far"),
+        ("qk_distance", "looks {} tokens away"),
         ("median_own_rank", "median own rank at most {}"),
     ):
         if name in corpus.figures:

@@ -15,10 +15,10 @@ from attnxr.dashboard.session.heads import Heads
 _NARROW = """
 .bar-lists { display: block; columns: 260px auto; column-gap: 22px; }
 .bar-lists table { break-inside: avoid; margin: 0 0 14px; }
-.bar-lists thead th:first-child, .bar-lists tbody th { width: 43%; }
-.bar-lists .bar { width: 18%; }
-.bar-lists thead th.figure, .bar-lists td.figure { width: 18%; }
-.bar-lists thead th.note, .bar-lists td.note { width: 21%; text-align: right; }
+.bar-lists thead th:first-child, .bar-lists tbody th { width: 40%; }
+.bar-lists .bar { width: 15%; }
+.bar-lists thead th.figure, .bar-lists td.figure { width: 19%; }
+.bar-lists thead th.note, .bar-lists td.note { width: 26%; text-align: right; }
 """
 OpenText = Callable[[int, int, int], None]
 """Told which head, which of its examples and which token of that a visitor wants to see on the page of one text."""

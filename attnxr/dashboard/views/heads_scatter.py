@@ -98,6 +98,8 @@ class HeadScatter(Figure):
             cmap=ramp(self.dark),
             clim=(float(there.min()), float(there.max() if there.max() > there.min() else there.min() + 1)),
             colorbar=True,
+            colorbar_position="top",
+            colorbar_opts={"height": 10, "padding": 5},
             clabel=labels["color"],
             line_color=_EDGE,
             line_width=0.7,
@@ -146,6 +148,8 @@ class HeadScatter(Figure):
     def _dress(self, layer: str, plot: Any) -> None:
         if layer == _POINTS:
             plot.handles["color_color_mapper"].palette = ramp(self.dark)
+            # HoloViews makes one number of a column whose values are the same, which no filter could change then.
+            plot.handles["glyph"].update(fill_alpha="alpha", line_alpha="alpha")
 
     def _tap(self, x: float, y: float) -> None:
         away = []

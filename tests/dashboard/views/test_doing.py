@@ -108,7 +108,7 @@ def test_promoted_words_and_places_are_those_of_the_library(
     shown = {name: share for name, _, share, _ in role_rows(compute("roles", None), 1, 2)}
     assert shown["itself"] == f"{float(roles.self_attention_score[1, 2]):.2f}"
     assert shown["the previous token"] == f"{float(roles.prev_token_score[1, 2]):.2f}"
-    assert role_note(roles, 1, 2).startswith(f"{float(roles.qk_distance[1, 2]):.1f} tokens far")
+    assert role_note(roles, 1, 2).startswith(f"{float(roles.qk_distance[1, 2]):.1f} tokens away")
 
 
 def test_it_waits_follows_and_asks_only_while_it_is_open(state: State, answer: Answer, compute: Compute) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bokeh.models import GlyphRenderer
 
 from attnxr.dashboard.files.exports import heads_csv
 from attnxr.dashboard.session.heads import Heads
@@ -68,6 +69,16 @@ def test_a_filter_makes_the_other_heads_faint_and_leaves_them_out_of_the_table(p
     alpha = page._scatter._sources()["Points.Heads"]["alpha"]
     assert set(np.flatnonzero(alpha > 0.5)) == set(rows)
     assert page._table.said == f"{len(rows)} of {heads.corpus.n} heads" or len(rows) == heads.corpus.n
+
+
+def test_points_that_were_drawn_before_there_was_a_filter_become_faint(page: Any, heads: Heads) -> None:
+    root = page._scatter._pane.get_root()
+    points = next(one for one in root.select({"type": GlyphRenderer}) if "alpha" in one.data_source.data)
+    assert len(set(points.data_source.data["alpha"])) == 1
+    heads.of_layer = 1
+    assert np.array_equal(points.data_source.data["alpha"] > 0.5, heads.kept)
+    assert not heads.kept.all()
+    assert points.glyph.fill_alpha == points.glyph.line_alpha == "alpha"
 
 
 def test_two_heads_stand_side_by_side(page: Any, heads: Heads) -> None:
