@@ -140,5 +140,5 @@ def difference_map(
 def _colorbar(measure: str) -> dict[str, Any]:
     if measure != "own_rank":
         return {"height": 10, "ticker": FixedTicker(ticks=[0, 0.25, 0.5, 0.75, 1])}
-    names = {-2: "100 × nearer", -1: "10 ×", 0: "same", 1: "10 ×", 2: "100 × farther"}
+    names = {-2: "100 ×", -1: "10 × nearer", 0: "same", 1: "10 × farther", 2: "100 ×"}
     return {"height": 10, "ticker": FixedTicker(ticks=list(names)), "major_label_overrides": names}

@@ -115,7 +115,7 @@ def color_options(measure: Measure, limits: tuple[float, float], dark: bool) -> 
 
 def color_bar(measure: Measure, limits: tuple[float, float]) -> dict[str, Any]:
     """Options of an element for a colour bar above it that says which end is which."""
-    options: dict[str, Any] = {"height": 10}
+    options: dict[str, Any] = {"height": 10, "padding": 5}
     if measure.categories:
         names = dict(enumerate(measure.categories))
         options |= {"ticker": FixedTicker(ticks=list(names)), "major_label_overrides": names}

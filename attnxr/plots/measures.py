@@ -248,8 +248,7 @@ MEASURES = {
         "Own rank",
         "own rank",
         "1 = nearest",
-        "How many vocabulary tokens are nearer than the token that stands there, plus one: 1 is nearest of the whole "
-        "vocabulary.",
+        "How many vocabulary tokens are nearer than the token that stands there, plus 1.",
         _own_rank,
         lambda near: (1.0, float(near.attrs["vocab_size"])),
         log=True,
@@ -258,7 +257,7 @@ MEASURES = {
         "Nearest distance",
         "distance",
         "low = near",
-        "How far the nearest vocabulary token is, whichever that is.",
+        "How far the nearest vocabulary token is, whichever token that is.",
         _nearest_distance,
         _distance_limits,
     ),

@@ -45,6 +45,10 @@ _PIXEL = f"""([axis, y, x]) => {{
     const box = view.canvas_view.el.getBoundingClientRect()
     return [box.left + view.frame.x_scale.compute(x), box.top + view.frame.y_scale.compute(y)]
 }}"""
+_BOTTOM = f"""(axis) => {{
+    const view = ({_FIGURE})(axis)
+    return view.canvas_view.el.getBoundingClientRect().top + view.frame.bbox.bottom
+}}"""
 _SOURCES = f"""(axis) => ({_FIGURE})(axis).model.renderers.map(
     ({{data_source}}) => Object.fromEntries(
         Object.entries(data_source.data).map(([name, column]) => [name, Array.from(column, (x) => x?.toString())])
@@ -136,6 +140,11 @@ class Visitor:
         """Rest the pointer on a cell of a figure."""
         self._wait_for(figure)
         self.page.mouse.move(*self.page.evaluate(_PIXEL, [figure, y, x]), steps=3)
+
+    def bottom(self, figure: str) -> float:
+        """Where the cells of a figure end, in pixels from the top of the window."""
+        self._wait_for(figure)
+        return float(self.page.evaluate(_BOTTOM, figure))
 
     def sources(self, figure: str) -> list[dict[str, list[str]]]:
         """What a figure draws: columns of its cells, and of its outline."""

@@ -89,7 +89,7 @@ const fields = () => [
 ]
 const setChoices = show("choices", "choices", { fields: fields() }, ({ name, value }) => choose({ [name]: value }))
 const setMapHeading = heading("map-heading", "Layers and heads", `${saved.question} ${measure.help} Click a cell to choose it.`)
-const setNearHeading = heading("near-heading", "Nearest vocabulary tokens", `${saved.question} Each with its distance. The own rank says how many of the whole vocabulary come before the token that really stands at the chosen place, plus one.`)
+const setNearHeading = heading("near-heading", "Nearest vocabulary tokens", `${saved.question} Each with its distance. Own rank: how many vocabulary tokens are nearer than the token that stands there, plus 1.`)
 const setNear = show("rank_table", "near", {
   table: neighbors(), head: columnOf(head), caption: "Nearest vocabulary tokens by rank and head", expected_rows: saved.ranks, has_own: true,
   legend: [["own", "flies", "the token itself"], ["text", "arrow", "another token of the text"], ["column", "7", "the chosen head; click a column to choose another"]],

@@ -61,7 +61,11 @@ export function render({ model }) {
       swatch.textContent = meaning
       return swatch
     })
-    key.replaceChildren(name, ...swatches)
+    // In one piece, where the line breaks.
+    const scale = document.createElement("span")
+    scale.className = "scale"
+    scale.append(...swatches)
+    key.replaceChildren(name, scale)
   }
   const press = () => {
     for (const button of strip.querySelectorAll("[aria-pressed=true]")) button.ariaPressed = "false"

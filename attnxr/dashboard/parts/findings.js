@@ -42,7 +42,7 @@ export function render({ model }) {
       name.title = finding.help
       text.ariaBusy = String(finding.busy)
       text.classList.toggle("busy", finding.busy)
-      text.textContent = legible(finding.text)
+      text.textContent = legible(finding.text).replaceAll("(p ", "(p\u00a0") // "p" and its number stay together
       text.title = finding.text
       drawButtons(buttons, finding.buttons)
     })

@@ -68,7 +68,7 @@ def token_chips(encodings: xr.Dataset) -> list[dict[str, Any]]:
 
 def chips_help(chips: list[dict[str, Any]]) -> str:
     """What the chips of a text are, as of `token_chips`; of what is not among them nothing is said."""
-    said = "The pieces the model reads. Pieces that touch belong to one word; pale ones are the model's own."
+    said = "The pieces the model reads. Pieces that touch belong to one word; the tokenizer adds the smaller ones."
     if any(chip["part"] for chip in chips):
         said += " Of several that are the bytes of one character, the first shows it, and each says which it is."
     if any(chip["generated"] for chip in chips):

@@ -160,7 +160,7 @@ class State(param.Parameterized):
     quantity: Any = param.Selector(
         default="own_rank",
         objects={words: name for name, words in QUANTITIES.items()},
-        doc="Own rank: how many of the whole vocabulary are nearer than the token that really stands there, plus one. "
+        doc="Own rank: how many vocabulary tokens are nearer than the token that stands there, plus 1. "
         "Own distance: how far that token is.",
     )
     map_over: Any = param.Selector(

@@ -38,7 +38,7 @@ class Controls(Viewer):
         self._text = TextBox(lambda data: self._run("text", data), text=state.text)
         self._target = TextBox(lambda data: self._run("target", data), label="Target", text=state.target)
         self._choices = Choices(self._choose)
-        self._question = Choices(self._ask, margin=(0, 0, -10, 0))
+        self._question = Choices(self._ask)
         state.param.watch(self._show, [*REQUEST, "answer", "layer", "error"])
         self._show()
 

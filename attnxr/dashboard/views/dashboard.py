@@ -61,7 +61,7 @@ _GRID = """
   .sequence { grid-area: 3 / 1 / 4 / 3; }
 }
 @media (min-width: 1900px) {
-  :host { grid-template-columns: minmax(330px, 10fr) minmax(0, 28fr) minmax(0, 16fr); }
+  :host { grid-template-columns: minmax(330px, 10fr) minmax(0, 26fr) minmax(0, 18fr); }
   .panels { grid-area: 1 / 3 / 3 / 4; }
 }
 """

@@ -65,7 +65,7 @@ class HeadMap(_Measured):
     """
 
     tapped = _CELLS
-    height = 320
+    height = 300
 
     def __init__(self, given: State | xr.Dataset, **params: Any) -> None:
         super().__init__(given, Heading(title="Layers and heads"), **params)

@@ -11,6 +11,7 @@ from attnxr.dashboard.session.asking import PRESETS, SEEDS, Choice, K, preset
 from attnxr.dashboard.session.state import ASKED, READING, State
 
 _OTHER = "another question"
+_ADVICE = " Later layers have a language of their own: ask “in its own layer” too."
 
 
 def sentence(state: State) -> str:
@@ -30,11 +31,12 @@ def follow_question(state: State, heading: Heading, words: str) -> None:
     heading : Heading
         Whose help to set.
     words : str
-        The help, in which ``{question}`` stands for the sentence.
+        The help, in which ``{question}`` stands for the sentence, and ``{advice}`` for which question to ask next.
     """
 
     def say(*_events: object) -> None:
-        heading.help = words.replace("{question}", sentence(state))
+        advice = _ADVICE if preset(state.asked()) == "as the demo" else ""
+        heading.help = words.replace("{question}", sentence(state)).replace("{advice}", advice)
 
     state.param.watch(say, [*ASKED, "stack", "answer"])
     say()
@@ -65,7 +67,11 @@ def question_fields(state: State, other: str = "") -> list[dict[str, Any]]:
         "space": ("Against", offered.spaces(of)),
         "vocab_layer": ("In layer", offered.vocab_layers(of, space, vocab_layer)),
     }
-    words = "Questions that people ask. The lists beside it say what each is, and ask others."
+    words = (
+        "Questions that people ask. As the demo: against the first layer's values, in every layer. In its own layer: "
+        "against the values of the layer that wrote, as later layers have a language of their own. The lists beside it "
+        "say what each question is, and ask others."
+    )
     fields = [_field(other + "question", "Question", words, preset(now) or _OTHER, presets)]
     for name, (label, choices) in lists.items():
         help_ = state.param[other + name].doc

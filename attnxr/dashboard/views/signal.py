@@ -60,9 +60,10 @@ class SignalOrNoise(OnDemand):
             self._heading,
             "{question} There is always a nearest token, so its distance is held against those of vectors as far out "
             "that point in random directions: p is the share of them that come as near. q is p corrected for the many"
-            " heads and tokens of the layer: of all that are called nearer than chance, at most one in twenty is "
-            "expected to be none. No nearer than chance is not noise: Power says how near a vector must be to a word "
-            "to be found. To be farther than chance is a finding too (Far).",
+            " heads and tokens of the layer: of those that are called nearer than chance, at most one in twenty is "
+            "expected to be so by chance. A vector that is no nearer than chance need not be noise: Power says how "
+            "near to a word a vector must be for this test to find it. To be farther than chance is a finding too "
+            "(Far).",
         )
         self._table = SignalTable(
             lambda data: state.select_column(data["head"]), caption="Nearest distances and chance, by head"

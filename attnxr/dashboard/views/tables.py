@@ -193,8 +193,8 @@ class NeighborTable(_Table):
         follow_question(
             self._state,
             heading,
-            "{question} Each with its distance. The own rank says how many of the whole vocabulary come before the "
-            "token that really stands at the chosen place, plus one.",
+            "{question} Each with its distance. Own rank: how many vocabulary tokens are nearer than the token that "
+            "stands there, plus 1.{advice}",
         )
 
     def _column(self, answer: Answer) -> int:

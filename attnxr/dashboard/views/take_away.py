@@ -167,7 +167,8 @@ class TakeAway(View):
             },
             {
                 "label": "Link without the controls",
-                "note": "To present: the same page without what it is asked with; all else can be clicked.",
+                "note": "For a talk or a class: the same page without the text box and the lists. The rest can be "
+                "clicked.",
                 "words": "" if state.answer is None else "{address}",
                 "query": bare,
             },
