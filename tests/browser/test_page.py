@@ -10,7 +10,7 @@ import xarray as xr
 
 import attnxr
 from attnxr.dashboard.patch import awaits_writes
-from tests.browser.visitor import SEQUENCE, VOCABULARY, Visitor
+from tests.browser.visitor import HEADS, SEQUENCE, VOCABULARY, Visitor
 
 START = "Time flies like an arrow. Fruit flies like a banana."
 Arrive = Callable[[str], Visitor]
@@ -36,8 +36,11 @@ def test_a_newcomer_sees_real_neighbours_and_clicks_through_them(
     arrive: Arrive, newcomers_server: str, start: tuple[xr.Dataset, xr.Dataset]
 ) -> None:
     visitor = arrive(newcomers_server)
+    visitor.page.set_viewport_size({"width": 1280, "height": 800})
     assert visitor.text_box.input_value() == START
     visitor.sees(*start, layer=0, head=0, position=1)
+    visitor.page.wait_for_function("() => innerWidth === 1280")
+    assert visitor.bottom(HEADS) < 800  # tokens, the whole map and the table are on one screen
 
     visitor.press_token(11)
     visitor.page.get_by_text("layer 0 · “banana” at position 11").first.wait_for()

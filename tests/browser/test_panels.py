@@ -13,7 +13,7 @@ from attnxr.plots import MEASURES
 from attnxr.plots.over_layers import QUANTITIES
 from attnxr.tokens import label
 from tests.browser.test_maps import START, chosen, wait_for
-from tests.browser.visitor import _FIGURE, HEADS, Visitor, legibly
+from tests.browser.visitor import _FIGURE, Visitor, legibly
 
 LAYERS, MAP = "Layer, from", "x"
 
@@ -78,7 +78,6 @@ def test_signal_and_effect_stand_beside_the_table_and_lead_to_what_explains_them
         expect(done).to_contain_text(legibly(f"“{word}” in its place recovers"))
         assert (signal.bounding_box()["height"], done.bounding_box()["height"]) == height
         assert done.bounding_box()["y"] < 800 - height[1]
-        assert visitor.bottom(HEADS) < 800  # tokens, map, table and what is said of the chosen head are one screen
         for name in ("What it does", "Signal or noise"):
             page.evaluate("scrollTo(0, 0)")
             page.get_by_role("button", name=name).click()
