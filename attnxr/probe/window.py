@@ -7,6 +7,7 @@ through one window at once: who watches is a context variable, not a property of
 
 import copy
 import inspect
+import math
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -32,6 +33,10 @@ from attnxr.probe.norms import tolerance
 from attnxr.probe.seen import Seeing
 from attnxr.probe.settings import Settings, places_that_differ, snapshot
 from attnxr.probe.stored import is_plain, parts
+
+_SHORT = 8  # tokens of the text that a model with code of its user is tried on each time
+_SAID = 256  # numbers of what it makes of that in its fingerprint
+_SMALL = 64
 
 
 class ChangesItselfError(UnsupportedModelError):
@@ -283,11 +288,13 @@ class Window:
 
     def _view_of(self, top: PreTrainedModel, instead: Mapping[int, Any]) -> PreTrainedModel:
         shared: dict[int, Any] = {id(tensor): tensor for tensor in self._tensors(top.modules())}
-        for module in top.modules():  # what torch.compile has made of a module belongs to that module
+        inside = set(top.modules())
+        for module in inside:  # what torch.compile has made of a module belongs to that module
             shared[id(module._compiled_call_impl)] = None
-            # Hooks are the caller's, with all they hold; one that is a method of a module goes with its module.
+            # Hooks are the caller's, with all they hold; one that is a method of a module here goes with its module.
             for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
-                if not isinstance(getattr(hook, "__self__", None), nn.Module):
+                owner = getattr(hook, "__self__", None)
+                if not (isinstance(owner, nn.Module) and owner in inside):
                     shared[id(hook)] = hook
             shared |= {id(value): value for value in vars(module).values() if isinstance(value, Tensor)}
         shared.pop(id(None))
@@ -295,8 +302,8 @@ class Window:
         shared |= instead
         try:
             for module in reversed(list(top.modules())):  # a compiled part, the inner ones first
-                if (inside := unwrapped(module)) is not module:
-                    shared[id(module)] = copy.deepcopy(inside, shared)
+                if (within := unwrapped(module)) is not module:
+                    shared[id(module)] = copy.deepcopy(within, shared)
             model = copy.deepcopy(top, shared).eval()
         except Exception as error:  # anything can be kept in a module
             raise UnsupportedModelError(
@@ -357,17 +364,41 @@ class Window:
         """Whether the given model is of a class that transformers' ``generate`` runs."""
         return isinstance(self._top, GenerationMixin)
 
+    def told(self, state: tuple) -> str:
+        """The settings in words that another process would use, too, and what code of its user makes of a text.
+
+        Parameters
+        ----------
+        state : tuple
+            What `state` was.
+        """
+        said = np.frombuffer(state[-1])[:_SAID]
+        largest = abs(said).max(initial=0.0)
+        coarse = (said / largest).round(2) + 0.0 if 0 < largest < np.inf else said[:0]  # the same on other machines
+        return f"{self.settings.told()}{coarse.tolist() or ''}"
+
     def state(self) -> tuple:
         """Something that differs after weights were moved, replaced or changed, or a setting or hook was.
 
-        Fused optimizers and ``.data`` count no versions, and inference tensors have none: so of each tensor some 64
-        numbers are part of it, evenly spaced.
+        Fused optimizers and ``.data`` count no versions, and inference tensors have none: so one number of each row and
+        each column is part of it.
         """
         modules = list(self._given.modules())
         output = self.unembedding
         tensors = [*self._tensors(modules), *(() if output is None else output.parameters())]
         versions = [0 if t.is_inference() else t._version for t in tensors]
-        return self._samples(tensors), versions, self.settings.now(modules)
+        return self._samples(tensors), versions, self.settings.now(modules), self._said(modules)
+
+    def _said(self, modules: list[nn.Module]) -> bytes:
+        """What the model makes of a short text, where code of its user runs along: that can look at anything."""
+        if not self.settings.runs_foreign_code(modules):
+            return b""
+        n = min(_SHORT, self.layout.max_tokens or _SHORT)
+        try:
+            made = self.run(torch.linspace(1, self.n_embeddings - 1, n).round().long()[None], Watcher())[0]
+        except Exception:  # as the code of its user pleases
+            return b""
+        return _numbers(made)
 
     def _samples(self, tensors: list[Tensor]) -> tuple:
         """What and where tensors are, and some numbers of each; those that lie as one are gathered in few calls."""
@@ -378,12 +409,12 @@ class Window:
             others = []
             for tensor in tensors:
                 if type(tensor) in (Tensor, nn.Parameter) and tensor.is_contiguous() and not tensor.is_meta:
-                    views.setdefault((tensor.dtype, tensor.device), []).append(spaced(tensor, 64))
+                    views.setdefault((tensor.dtype, tensor.device), []).append(spaced(tensor))
                 else:
                     others.append(tensor)
             self._gathered = marks, list(views.values()), others
         _, gathered, others = self._gathered
-        return marks, [_numbers(torch.cat(views)) for views in gathered], [sample(tensor, 64) for tensor in others]
+        return marks, [_bits(torch.cat(views)) for views in gathered], [sample(tensor) for tensor in others]
 
     def _tensors(self, modules: Iterable[nn.Module]) -> Iterator[Tensor]:
         """Parameters, and the buffers that are saved with them: others are notes that a model makes as it runs."""
@@ -500,9 +531,9 @@ def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name, tensor
 
 
-def sample(tensor: Tensor, count: int) -> bytes:
-    """Up to twice `count` numbers of a tensor, evenly spaced."""
-    return b"".join(_numbers(spaced(part, count)) for part in parts(tensor) if not part.is_meta)
+def sample(tensor: Tensor) -> bytes:
+    """Numbers of a tensor, see `spaced`."""
+    return b"".join(_numbers(spaced(part)) for part in parts(tensor) if not part.is_meta)
 
 
 def entries(embeddings: nn.Module) -> int:
@@ -512,10 +543,21 @@ def entries(embeddings: nn.Module) -> int:
     return said if isinstance(said, int) and not is_plain(weight) else weight.shape[0]
 
 
-def spaced(tensor: Tensor, count: int) -> Tensor:
-    """The same as a tensor, which of a contiguous one is a view."""
+def spaced(tensor: Tensor) -> Tensor:
+    """One number or more of each row and of each column of a tensor, which of a contiguous one is a view.
+
+    A head's part of a matrix is some rows or columns of it. Of one that is small it is all, and so of a vector.
+    """
     flat = tensor.detach().reshape(-1)
-    return flat[:: max(1, len(flat) // count)]
+    columns = tensor.shape[-1] if tensor.ndim else 1
+    step = min(columns, len(flat) // max(columns, 1)) - 1
+    while math.gcd(step, columns) > 1:  # or it would meet the same columns again
+        step -= 1
+    return flat[:: max(1, step)] if len(flat) > _SMALL else flat
+
+
+def _bits(tensor: Tensor) -> bytes:
+    return tensor.view(torch.uint8).cpu().numpy().tobytes()
 
 
 def _numbers(tensor: Tensor) -> bytes:

@@ -79,7 +79,7 @@ def take(
             f"{window.family} runs on two tokens, and not on other texts ({type(error).__name__}: {error}). attnxr "
             "looks into models that run on any text, and on several texts of one length together."
         ) from error
-    return Snapshot(window, state, _fingerprint(window, layers), tokens, vocabulary)
+    return Snapshot(window, state, _fingerprint(window, state, layers), tokens, vocabulary)
 
 
 def cross(decoder: Snapshot) -> Snapshot:
@@ -89,10 +89,10 @@ def cross(decoder: Snapshot) -> Snapshot:
     """
     assert isinstance(decoder.window, DecoderWindow)
     window = decoder.window.cross()
-    return replace(decoder, window=window, fingerprint=_fingerprint(window, None))
+    return replace(decoder, window=window, fingerprint=_fingerprint(window, decoder.state, None))
 
 
-def _fingerprint(window: Window, layers: Sequence[int] | None) -> str:
+def _fingerprint(window: Window, state: tuple, layers: Sequence[int] | None) -> str:
     where_from = ("architectures", "dtype", "transformers_version")
     config = {
         key: value
@@ -100,11 +100,11 @@ def _fingerprint(window: Window, layers: Sequence[int] | None) -> str:
         if not key.startswith("_") and key not in where_from
     }
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    digest.update(window.settings.told().encode())
+    digest.update(window.told(state).encode())
     digest.update((window.stack or "").encode())
     if layers is not None:  # what comes first among them is what all are compared with, unless told otherwise
         digest.update(f"layers {window.layout.layers}".encode())
     for key, tensor in window.named_tensors():
         if not key.startswith(POOLER):
-            digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode() + sample(tensor, 1024))
+            digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode() + sample(tensor))
     return digest.hexdigest()[:16]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import types
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import xarray as xr
@@ -40,6 +43,88 @@ class Steering:
     def __call__(self, _m: Any, _i: Any, output: Any) -> Any:
         self.seen.append(output[0].shape)
         return output * self.strength
+
+
+STRENGTH = 1.0
+STRENGTHS = {"by": 1.0}
+
+
+class Slotted:
+    """An object without a ``__dict__``, and a class that says something for all."""
+
+    __slots__ = ("by",)
+    also = 1.0
+
+    def __init__(self) -> None:
+        self.by = 1.0
+
+
+class Outside(nn.Module):
+    """A module that is no part of the model, such as a sparse autoencoder, and a method of it that is a hook."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.by = nn.Parameter(torch.ones(1)), 1.0
+
+    def forward(self, _m: Any, _i: Any, output: Tensor) -> Tensor:
+        return output * self.weight
+
+    def by_number(self, _m: Any, _i: Any, output: Tensor) -> Tensor:
+        return output * self.by
+
+
+def _of_keyword(_m: Any, _i: Any, output: Tensor, *, by: dict = STRENGTHS) -> Tensor:
+    return output * by["by"]
+
+
+def _fill(tensor: Tensor, value: float) -> None:
+    with torch.no_grad():
+        tensor.fill_(value)
+
+
+def _hold(held: Any, hook: Callable[[Any], Any], change: Callable[[Any], Any]) -> tuple[Callable, Callable]:
+    """A hook that holds something, and what changes that."""
+    return hook(held), lambda: change(held)
+
+
+# What a hook can hold, or look at: a hook on the embeddings that multiplies them by 1, and what makes that a 3.
+HELD: dict[str, Callable[[], tuple[Any, Callable]]] = {
+    "a number of the file": lambda: (
+        lambda _m, _i, out: out * STRENGTH,
+        lambda: setattr(sys.modules[__name__], "STRENGTH", 3.0),
+    ),
+    "a dict of the file": lambda: (lambda _m, _i, out: out * STRENGTHS["by"], lambda: STRENGTHS.update(by=3.0)),
+    "a keyword's default": lambda: (_of_keyword, lambda: STRENGTHS.update(by=3.0)),
+    "an array": lambda: _hold(
+        np.ones(1, np.float32), lambda a: lambda _m, _i, out: out * torch.from_numpy(a), lambda a: a.fill(3)
+    ),
+    "one of many": lambda: _hold(
+        dict.fromkeys(range(144), 1.0), lambda d: lambda _m, _i, out: out * d[99], lambda d: d.update({99: 3.0})
+    ),
+    "a deque": lambda: _hold(deque([1.0]), lambda d: lambda _m, _i, out: out * d[0], lambda d: d.__setitem__(0, 3.0)),
+    "an object with slots": lambda: _hold(
+        Slotted(), lambda held: lambda _m, _i, out: out * held.by, lambda held: setattr(held, "by", 3.0)
+    ),
+    "a class": lambda: _hold(
+        type("Of", (), {"by": 1.0}), lambda kind: lambda _m, _i, out: out * kind.by, lambda kind: setattr(kind, "by", 3)
+    ),
+    "a tensor's data": lambda: _hold(torch.ones(1), lambda t: lambda _m, _i, out: out * t, lambda t: t.data.fill_(3.0)),
+    "another module's weight": lambda: _hold(
+        Outside(), lambda it: lambda _m, _i, out: out * it.weight, lambda it: _fill(it.weight, 3.0)
+    ),
+    "another module": lambda: _hold(Outside(), lambda it: it, lambda it: _fill(it.weight, 3.0)),
+    "another module's method": lambda: _hold(Outside(), lambda it: it.by_number, lambda it: setattr(it, "by", 3.0)),
+    "what nobody can look into": lambda: _hold(
+        iter([]), lambda _: _from_far_away([1.0]).hook, lambda _: _far.append(3.0)
+    ),
+}
+_far: list[float] = []
+
+
+class _from_far_away:  # noqa: N801 - a function that makes a hook
+    def __init__(self, by: list[float]):
+        self.hook = lambda _m, _i, out: out * sys.modules[__name__]._far[-1]  # type: ignore[attr-defined]
+        _far[:] = by
 
 
 def llama() -> Any:
@@ -99,6 +184,108 @@ def test_a_setting_that_changes_is_noticed(change: str) -> None:
         model.neighbors(old, k=3)
     with pytest.raises(InputError, match="changed"):
         dist[0, 0].load()
+
+
+@pytest.mark.parametrize("held", HELD)
+def test_what_a_hook_looks_at_is_noticed(held: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found out by then is not used: words are compared as the hook makes them now."""
+    monkeypatch.setitem(STRENGTHS, "by", 1.0)
+    monkeypatch.setattr(sys.modules[__name__], "STRENGTH", 1.0)
+    hf_model: Any = FAMILIES["bert"].build()
+    embeddings = hf_model.get_input_embeddings()
+    hook, change = HELD[held]()
+    embeddings.register_forward_hook(hook)
+    model = attnxr.Model(hf_model)
+    old = model.encode(token_ids=TEXT)
+    model.neighbors(old, k=3)
+    change()
+    new = model.encode(token_ids=TEXT)
+    near = model.neighbors(new, k=3)
+    with pytest.raises(InputError, match="fingerprint"):
+        model.neighbors(old, k=3)
+    assert attnxr.Model(hf_model).fingerprint == model.fingerprint
+    embeddings._forward_hooks.clear()
+    with torch.no_grad():
+        embeddings.weight *= 3  # what the hook does
+    plain = attnxr.Model(hf_model)
+    enc = plain.encode(token_ids=TEXT)
+    expected = plain.neighbors(enc, k=3)
+    np.testing.assert_allclose(new["head_encoding"], enc["head_encoding"], atol=1e-5)
+    np.testing.assert_allclose(near["distance"], expected["distance"], atol=1e-5)
+    np.testing.assert_array_equal(near["neighbor_id"], expected["neighbor_id"])
+
+
+def test_a_function_that_a_familys_file_calls_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    hf_model: Any = FAMILIES["llama"].build()
+    model = attnxr.Model(hf_model)
+    old = model.encode(token_ids=TEXT)
+    theirs = sys.modules[type(hf_model).__module__]
+    monkeypatch.setattr(theirs, "apply_rotary_pos_emb", lambda query, key, *_: (query, key))
+    new = model.encode(token_ids=TEXT)
+    assert float(abs(new["head_encoding"] - old["head_encoding"]).max()) > 1e-3
+    with pytest.raises(InputError, match="fingerprint"):
+        model.neighbors(old, k=3)
+
+
+def test_a_hook_on_every_module_there_is_is_noticed() -> None:
+    hf_model: Any = FAMILIES["gpt2"].build()
+    model = attnxr.Model(hf_model)
+    old = model.encode(token_ids=TEXT)
+    kept = nn.modules.module.register_module_forward_hook(
+        lambda module, _i, out: out * 3 if isinstance(module, nn.Embedding) else None
+    )
+    try:
+        with pytest.raises(InputError, match="fingerprint"):
+            model.neighbors(old, k=3)
+        assert model.fingerprint == attnxr.Model(hf_model).fingerprint
+    finally:
+        kept.remove()
+    model.neighbors(old, k=3)
+
+
+class _Noting(nn.Module):
+    """A module of the user's that notes in a variable of its file what it saw."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, given: Tensor) -> Tensor:
+        NOTED.append(given.shape)
+        return self.inner(given)
+
+
+NOTED: list[Any] = []
+
+
+def test_what_a_module_notes_in_its_file_is_no_setting() -> None:
+    hf_model: Any = FAMILIES["llama"].build()
+    hf_model.layers[0].mlp = _Noting(hf_model.layers[0].mlp)
+    model = attnxr.Model(hf_model)
+    enc = model.encode(token_ids=TEXT)
+    assert model._look() is model._look()
+    NOTED.clear()
+    model.neighbors(enc, k=3)
+    assert model.fingerprint == attnxr.Model(hf_model).fingerprint
+
+
+def test_a_heads_part_of_a_matrix_that_is_set_without_torch_counting_it_is_noticed() -> None:
+    """``weight.data[…] = 0`` is how heads are switched off, and single words are given other embeddings."""
+
+    def rows(hf_model: Any, names: list[str]) -> Any:
+        return [hf_model.get_submodule(name).weight for name in names]
+
+    for part in (np.s_[:, 8:16], np.s_[8:16], np.s_[5], np.s_[:, 5]):
+        hf_model: Any = FAMILIES["bert"].build()
+        hf_model.config.name_or_path = "a name"
+        model = attnxr.Model(hf_model)
+        names = ["encoder.layer.1.attention.output.dense", "embeddings.word_embeddings", "encoder.layer.0.output.dense"]
+        for weight in rows(hf_model, names):
+            old = model.encode(token_ids=TEXT)
+            weight.data[part] = 0
+            assert model.fingerprint == attnxr.Model(hf_model).fingerprint != old.attrs["fingerprint"]
+            with pytest.raises(InputError, match="fingerprint"):
+                model.neighbors(old, k=3)
 
 
 def test_a_value_of_the_configuration_that_changes_is_noticed() -> None:
