@@ -114,10 +114,14 @@ class VocabularyTokens:
         return names
 
     def _as_written(self) -> set[int]:
-        """Entries that stand for what their names say: special tokens, and those added, which bytes are not made of."""
+        """Entries that stand for what their names say: special tokens, and those added.
+
+        These are made of no bytes, and a ``##`` says of none that it goes on with a word.
+        """
         found = set(np.flatnonzero(self.special).tolist())
         inner = backend(self._tokenizer)
-        if inner is None or (inner.decoder is not None and b"ByteLevel" in inner.decoder.__getstate__()):
+        decoder = b"" if inner is None or inner.decoder is None else inner.decoder.__getstate__()
+        if inner is None or b"ByteLevel" in decoder or b"WordPiece" in decoder:
             added = getattr(self._tokenizer, "added_tokens_decoder", None)
             found.update(added if isinstance(added, dict) else ())  # a method that raises in MistralCommonBackend
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -115,6 +116,14 @@ def test_an_added_token_stands_for_what_it_says(added: str) -> None:
     vocabulary = VocabularyTokens(tokenizer, len(tokenizer))
     assert vocabulary.text[-1] == vocabulary.token[-1] == added
     assert vocabulary.text[tokenizer.convert_tokens_to_ids("Ġflies")] == " flies"
+
+
+def test_an_added_token_goes_on_with_no_word() -> None:
+    tokenizer = copy.deepcopy(models.wordpiece_tokenizer())
+    tokenizer.add_tokens(["##new"])
+    i = tokenizer.convert_tokens_to_ids("##new")
+    assert VocabularyTokens(tokenizer, len(tokenizer)).text[i] == "##new"
+    assert tokenizer("##new", add_special_tokens=False)["input_ids"] == [i]
 
 
 def test_names_differ_whatever_the_tokenizer_calls_its_tokens() -> None:

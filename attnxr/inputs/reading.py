@@ -152,7 +152,13 @@ class Reader:
         types = [int(i) for i in found.get("token_type_ids", ())]
         sentence_of = found.sequence_ids(0) if fast else []
         if fast:
-            spans = _spans_of(sentences, found["offset_mapping"], sentence_of)
+            offsets = [
+                (start, start)
+                if name == "▁" and number is not None and sentences[number][start:end].strip()
+                else (start, end)
+                for name, number, (start, end) in zip(found.tokens(), sentence_of, found["offset_mapping"], strict=True)
+            ]  # the blank that some put before a text is said to stand where its first letter does
+            spans = _spans_of(sentences, offsets, sentence_of)
             words = words_of(found.word_ids(0), sentence_of)
             tokens = Tokens(ids, [start for start, _ in spans], [end for _, end in spans], words, types=types)
         else:
@@ -387,7 +393,7 @@ def _spans(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _composes(before: str, character: str) -> bool:
     """Whether a character is written together with those before it."""
-    if unicodedata.combining(unicodedata.normalize("NFKC", character)[:1]):
+    if unicodedata.category(unicodedata.normalize("NFKC", character)[0])[0] == "M":  # a mark: an accent, a vowel sign
         return True
     whole = unicodedata.normalize("NFC", before + character)
     return whole != unicodedata.normalize("NFC", before) + character

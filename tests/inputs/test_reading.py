@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import transformers
-from tokenizers import PreTokenizedString, Tokenizer, normalizers, pre_tokenizers
+from tokenizers import PreTokenizedString, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers import models as parts
 
 import attnxr
@@ -132,6 +133,26 @@ def test_spans_are_those_of_the_text_that_was_given(form: str, word: str) -> Non
     assert enc.token_id.values.tolist() == [1, 2, 3, 1]
     spans = zip(enc.char_start.values, enc.char_end.values, strict=True)
     assert [text[start:end] for start, end in spans] == [word, "is", f"is{word}", word]
+
+
+def test_marks_that_a_tokenizer_leaves_out_belong_to_the_letter_before() -> None:
+    tokenizer = copy.deepcopy(models.wordpiece_tokenizer())
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()])
+    text = "\u0939\u093f \u0e19\u0e35\u0e48 is"  # vowel signs, which have no class of combination, and a tone
+    enc = attnxr.Model(models.tiny_bert(), tokenizer).encode(text, add_special_tokens=False)
+    spans = zip(enc.char_start.values, enc.char_end.values, strict=True)
+    assert [text[start:end] for start, end in spans][:2] == text.split()[:2]
+
+
+def test_the_blank_before_a_text_stands_for_no_character() -> None:
+    """T5's, XLM-R's and ALBERT's kind: where the first word is not begun by it, the blank is a token of its own."""
+    inner = Tokenizer(parts.Unigram([("<unk>", 0.0), ("▁", -1.0), ("ab", -1.0), ("▁is", -1.0)], 0, False))
+    inner.pre_tokenizer, inner.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")
+    enc = attnxr.Model(models.tiny_bert(), tokenizer).encode("ab is ab")
+    assert enc.token.values.tolist() == ["▁", "ab", "▁is", "▁", "ab"]
+    assert enc.char_start.values.tolist() == [-1, 0, 2, 5, 6]
+    assert enc.char_end.values.tolist() == [-1, 2, 5, 6, 8]
 
 
 def test_bytes_of_one_character_all_stand_for_it() -> None:
