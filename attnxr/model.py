@@ -1,11 +1,12 @@
 """Model: a Hugging Face model to ask what its attention heads wrote. A thin face over the files below it."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
 import xarray as xr
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -106,8 +107,12 @@ def load_model(
     hf_model, tokenizer = load(name, weights, dtype_of(dtype))
     if device is not None:
         try:
-            nn.Module.to(hf_model, device)
-        except (RuntimeError, AssertionError) as error:  # no such device, or none that this torch was built for
+            nn.Module.to(hf_model, torch.device(device))
+        except (
+            RuntimeError,
+            AssertionError,
+            TypeError,
+        ) as error:  # no such device, or none that this torch was built for
             raise InputError(
                 f"device={device!r} was given, to which the model cannot be moved ({error}). Expected a torch device "
                 "that this machine has, such as 'cpu'."
@@ -128,10 +133,13 @@ def load_model(
 def _reading(
     seen: Snapshot, truncate: bool, add_special_tokens: bool | Literal["bos"], add_generation_prompt: bool
 ) -> Reading:
-    if add_special_tokens not in (True, False, "bos"):
-        raise InputError(f"add_special_tokens={add_special_tokens!r} was given; expected True, False or 'bos'.")
-    special: bool | Literal["bos"] = "bos" if add_special_tokens == "bos" else bool(add_special_tokens)
-    return Reading(seen.window.layout.max_tokens, truncate, special, add_generation_prompt)
+    boolean("truncate", truncate)
+    boolean("add_generation_prompt", add_generation_prompt)
+    bos = isinstance(add_special_tokens, str) and add_special_tokens == "bos"
+    if not bos:
+        boolean("add_special_tokens", add_special_tokens, "True, False or 'bos'")
+    special: bool | Literal["bos"] = "bos" if bos else bool(add_special_tokens)
+    return Reading(seen.window.layout.max_tokens, bool(truncate), special, bool(add_generation_prompt))
 
 
 class Model:
@@ -200,6 +208,10 @@ class Model:
         layers: Sequence[int] | None = None,
     ):
         self._memory = whole_number("memory", memory, 0, why=f"in bytes, such as {_MEMORY}")
+        if name is not None and not isinstance(name, str):
+            raise InputError(f"name={name!r} was given; expected a str, what to call the model in results.")
+        if layers is not None and (isinstance(layers, str) or not isinstance(layers, Iterable)):
+            raise InputError(f"layers={layers!r} was given; expected a list of the numbers of layers, such as [0, 1].")
         asked = dtype_of(dtype)
         inside = unwrapped(hf_model)
         if asked is not None:
@@ -338,8 +350,8 @@ class Model:
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that tell this model's configuration and weights from others'.
 
-        Made from the configuration and some 1,024 numbers of each weight tensor, evenly spaced; but for a pooler and
-        a head on top, on which no encoding depends.
+        Made from the configuration, hooks and other settings, and of each weight tensor at least one number of every
+        row and column; but for a pooler and a head on top, on which no encoding depends.
         """
         return self._look().fingerprint
 

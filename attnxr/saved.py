@@ -140,6 +140,11 @@ def read(path: str | Path) -> Saved:
             found = _read_netcdf(path)
         elif begins[:4] == _ZIP:
             found = _read_zarr(path)
+        elif begins[:3] == b"CDF":
+            raise InputError(
+                "The file is of NetCDF 3. Open it with xarray, ds = xr.open_dataset(path), and give that to the "
+                "analyses; or save it with format='NETCDF4'."
+            )
         else:
             raise InputError(
                 f"The file begins with {begins!r}, which is neither NetCDF-4 (HDF5) nor a zip. {_EXPECTED}."

@@ -834,14 +834,19 @@ def validate(dataset: xr.Dataset, specs: dict[str, Spec], required: tuple[str, .
             continue  # the one coordinate of a single position
         found, expected = (tuple(_ALIASES.get(dim, dim) for dim in each.dims) for each in (variable, spec))
         if found != expected:
-            raise InputError(
-                f"{name!r} has dimensions {variable.dims}; expected {spec.dims}. Select with lists or slices, so that "
-                "dimensions are kept: isel(layer=[3])."
-            )
+            advice = "Select with lists or slices, so that dimensions are kept: isel(layer=[3])."
+            if set(found) > set(expected):
+                advice = "Were Datasets joined, of two texts say? Give each by itself."
+            elif set(found) == set(expected):
+                advice = f"Put them in this order: dataset.transpose({', '.join(map(repr, spec.dims))}, ...)."
+            elif set(found) - set(expected):
+                advice = "Were they renamed or stacked? Give them their names back."
+            raise InputError(f"{name!r} has dimensions {variable.dims}; expected {spec.dims}. {advice}")
         if spec.dtype == "str" and variable.dtype.kind in "OUT":
             continue
         if spec.dtype != variable.dtype and not _holds_the_same(variable, spec.dtype):
-            raise InputError(f"{name!r} has dtype {variable.dtype}; expected {spec.dtype}.")
+            advice = f" Cast it: dataset[{name!r}].astype({spec.dtype!r})." if variable.dtype.kind == "f" else ""
+            raise InputError(f"{name!r} has dtype {variable.dtype}; expected {spec.dtype}.{advice}")
     return dataset
 
 

@@ -55,6 +55,29 @@ def test_true_is_no_number(texts: tuple[attnxr.Model, xr.Dataset, xr.Dataset]) -
             use()
 
 
+def test_words_are_neither_true_nor_false(roberta: Case) -> None:
+    """``truncate="no"`` would cut a text."""
+    for option in ("truncate", "add_generation_prompt", "add_special_tokens"):
+        for value in ("no", None, np.array([1, 2]), 2):
+            with pytest.raises(InputError, match=option):
+                roberta.model.encode("fine", **{option: value})
+
+
+def test_what_a_model_is_built_with_is_checked(roberta: Case) -> None:
+    with pytest.raises(InputError, match="layers=1"):
+        attnxr.Model(roberta.model.hf_model, layers=1)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="name=3"):
+        attnxr.Model(roberta.model.hf_model, name=3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="device"):
+        attnxr.load_model("minilm", device=3.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("cosines", [["a"], [0.5, float("nan")], [float("nan")], 0.5, [0.5, 0.5], [2.0]])
+def test_cosines_are_numbers_that_rise(roberta: Case, cosines: Any) -> None:
+    with pytest.raises(InputError, match="cosines"):
+        attnxr.significance_power(roberta.model, roberta.enc, cosines=cosines)
+
+
 def joined(first: xr.Dataset, second: xr.Dataset) -> xr.Dataset:
     return xr.concat([first, second], "position", combine_attrs="override")
 
@@ -87,6 +110,19 @@ def test_datasets_that_were_joined_are_refused(texts: tuple[attnxr.Model, xr.Dat
     for use in uses:
         with pytest.raises(InputError, match="joined"):
             use()
+
+
+def test_texts_that_were_joined_along_another_dimension_are_refused_for_that(bert: Case) -> None:
+    one, other = (bert.model.encode(token_ids=ids) for ids in ([2, 9, 11, 3], [2, 12, 9, 3]))
+    for dim in ("layer", "head", "new"):
+        with pytest.raises(InputError, match="joined"):
+            bert.model.neighbors(xr.concat([one, other], dim, coords="different", compat="equals"), k=3)
+    with pytest.raises(InputError, match="transpose"):
+        attnxr.sequence_distances(one.transpose("position", ...))
+    with pytest.raises(InputError, match="renamed"):
+        bert.model.neighbors(one.rename(position="place"))
+    with pytest.raises(InputError, match="astype"):
+        bert.model.neighbors(one.assign(head_encoding=one["head_encoding"].astype("float64")))
 
 
 def test_positions_that_are_there_twice_make_no_words(texts: tuple[attnxr.Model, xr.Dataset, xr.Dataset]) -> None:

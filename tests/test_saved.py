@@ -67,6 +67,14 @@ def test_a_file_of_a_format_without_64_bit_integers_is_read(tmp_path: Path, bert
     xr.testing.assert_equal(attnxr.origins(again), attnxr.origins(near))
 
 
+def test_a_file_of_netcdf_3_is_told_from_what_is_none(tmp_path: Path, near: xr.Dataset) -> None:
+    near.to_netcdf(tmp_path / "it.nc", engine="netcdf4", format="NETCDF3_64BIT")
+    with pytest.raises(InputError, match="open_dataset"):
+        saved.read(tmp_path / "it.nc")
+    with xr.open_dataset(tmp_path / "it.nc") as opened:
+        xr.testing.assert_equal(attnxr.origins(opened), attnxr.origins(near))
+
+
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("folder", ["", "near.zarr"])
 def test_a_zarr_store_is_read_from_a_zip(tmp_path: Path, near: xr.Dataset, version: Any, folder: str) -> None:

@@ -79,9 +79,11 @@ def significance_power(
     >>> attnxr.significance_power(model, few, cosines=[0.5, 0.95], draws=19).power.dims
     ('layer', 'cosine')
     """
-    tried = np.asarray(cosines, np.float64)
-    if tried.ndim != 1 or not tried.size or (np.abs(tried) > 1).any() or (np.diff(tried) <= 0).any():
+    tried = np.asarray(cosines)
+    is_listed = tried.ndim == 1 and tried.size > 0 and tried.dtype.kind in "iuf"
+    if not is_listed or not (np.abs(tried) <= 1).all() or not (np.diff(tried) > 0).all():
         raise InputError(f"cosines={cosines!r} was given; expected ascending numbers from -1 to 1.")
+    tried = tried.astype(np.float64)
     alpha = fraction("alpha", alpha, 0.05)
     if whole_number("draws", draws, 1) + 1 < 1 / alpha:
         raise InputError(

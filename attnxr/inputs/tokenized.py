@@ -205,6 +205,8 @@ def _cut(tokens: Tokens, how: Reading) -> Tokens:
 
 
 def _on_cpu(given: Any) -> Any:
+    if isinstance(given, Tensor) and given.is_meta:
+        raise InputError("A tensor on the meta device was given, which holds no numbers; expected one of token ids.")
     return given.cpu() if isinstance(given, Tensor) else given
 
 
@@ -241,7 +243,14 @@ def _check_place(window: Window, row: dict[str, NDArray], first: int, length: in
     most = window.layout.max_tokens
     difference = np.inf
     if most is None or token_ids.shape[1] <= most:
-        there = window.run(token_ids, Watcher(), inputs=inputs)[0][0, first:].double()
+        try:
+            there = window.run(token_ids, Watcher(), inputs=inputs)[0][0, first:].double()
+        except (RuntimeError, IndexError) as error:  # no such positions
+            raise InputError(
+                f"position_ids or padding were given with which {window.family} does not run ({error!s:.120}). "
+                "Expected padding on the right, and no position_ids but those that the model itself would give the "
+                "text."
+            ) from error
         expected = window.run(token_ids[:, first:], Watcher(), inputs=alone)[0][0].double()
         difference = float((there - expected).norm() / expected.norm())
     if not difference <= _ULPS * torch.finfo(window.model.dtype).eps:

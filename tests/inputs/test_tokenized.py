@@ -187,6 +187,8 @@ def test_a_text_that_padding_moves_is_refused(bert: Case, decoder: tuple[attnxr.
         pytest.param({"input_ids": ["5", "6"]}, id="strings"),
         pytest.param({"input_ids": 5}, id="a number"),
         pytest.param({"input_ids": [5, 10**6]}, id="out of range"),
+        pytest.param({"input_ids": [5, 6], "position_ids": [0, 10**6]}, id="a place out of range"),
+        pytest.param({"input_ids": torch.ones(2, dtype=torch.long, device="meta")}, id="no numbers"),
     ],
 )
 def test_other_mappings_are_errors(bert: Case, given: dict[str, Any]) -> None:
