@@ -123,7 +123,7 @@ _far: list[float] = []
 
 class _from_far_away:  # noqa: N801 - a function that makes a hook
     def __init__(self, by: list[float]):
-        self.hook = lambda _m, _i, out: out * sys.modules[__name__]._far[-1]  # type: ignore[attr-defined]
+        self.hook = lambda _m, _i, out: out * sys.modules[__name__]._far[-1]
         _far[:] = by
 
 
