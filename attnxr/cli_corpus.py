@@ -115,18 +115,22 @@ def build(
 
 
 @corpus.command()
-@click.argument("store")
+@click.argument("store", required=False)
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @as_json_option
 @click.pass_context
-def demo(ctx: click.Context, store: str, quiet: bool, as_json: bool) -> None:
+def demo(ctx: click.Context, store: str | None, quiet: bool, as_json: bool) -> None:
     """Build a small corpus to try things with.
 
     It takes a minute or two on two cores. The model is the small one of the extra demo; the texts are the first 200
     paragraphs of the language reference that comes with Python. It is what "attnxr corpus build pydoc STORE --limit 200
-    --sample 4 --unit-tokens 1024" makes, with as many workers as there are cores, 4 at most.
+    --sample 4 --unit-tokens 1024" makes, with as many workers as there are cores, 4 at most. Without STORE it is put
+    where "attnxr serve" finds it, which then shows its heads unless it is given another corpus.
     """
+    from attnxr.corpus.demo import demo_store
+
     workers = min(4, os.cpu_count() or 1)
+    store = store or str(demo_store())
     ctx.invoke(build, texts="pydoc", store=store, workers=workers, quiet=quiet, as_json=as_json, **_DEMO)
 
 

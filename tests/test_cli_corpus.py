@@ -18,6 +18,7 @@ import attnxr
 from attnxr import cli_corpus
 from attnxr.cli import main
 from attnxr.corpus.opened import info
+from attnxr.dashboard.served.corpora import asked_for
 from tests.support import models
 
 ROOT = Path(__file__).parent.parent
@@ -245,6 +246,18 @@ def test_the_first_commands_run_as_they_are_printed(tmp_path: Path, monkeypatch:
     assert told["texts"] == told["settings"]["texts"]["source"]["limit"] == 3
     assert len(told["sample"]) == 1
     assert not told["not_shown"]
+
+
+def test_without_a_place_the_demo_is_put_where_the_page_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(cli_corpus, "_DEMO", {**cli_corpus._DEMO, "limit": 2, "sample": 1})
+    done = run("demo", "--quiet")
+    assert done.exit_code == 0, done.output
+    store = str(tmp_path / "attnxr" / "demo.zarr")
+    assert info(store)["finished"]
+    assert asked_for([])[1] == store
 
 
 def test_the_demo_is_what_its_help_says() -> None:

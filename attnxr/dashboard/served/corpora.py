@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from threading import Lock
 
+from attnxr.corpus.demo import demo_store
+from attnxr.dashboard.served.shelf import EMBEDDED, offered
 from attnxr.dashboard.session.corpus import Corpus
 from attnxr.errors import InputError
 
@@ -25,7 +28,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     -------
     models : list of str
     corpus : str or None
-        Where it is; where none is given, none is shown, and the page says how to make a small one.
+        Where it is; None where none is given.
 
     Raises
     ------
@@ -71,3 +74,33 @@ class _Corpora:
 
 
 CORPORA = _Corpora()
+
+
+def asked_for(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """Tell which models a server offers, and the heads of which corpus it shows.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        As of `split`.
+
+    Returns
+    -------
+    models : list of str
+        As of `attnxr.dashboard.served.shelf.offered`.
+    corpus : str or None
+        Where it is: the one given, else the demo's where it was made and its model is offered. Without one no heads are
+        shown, and the page says how to make it.
+
+    Raises
+    ------
+    InputError
+        As by `split` and `offered`.
+    """
+    named, place = split(arguments)
+    models, demo = offered(named), demo_store()
+    if place is None and EMBEDDED in models and demo.exists():
+        with suppress(InputError):  # of which the log says why
+            CORPORA(str(demo))
+            place = str(demo)
+    return models, place

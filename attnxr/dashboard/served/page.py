@@ -16,10 +16,10 @@ from attnxr.dashboard.compute.opening import Opening
 from attnxr.dashboard.compute.worker import Worker
 from attnxr.dashboard.parts import Keys
 from attnxr.dashboard.patch import in_one_patch
-from attnxr.dashboard.served.corpora import CORPORA, split
+from attnxr.dashboard.served.corpora import CORPORA, asked_for
 from attnxr.dashboard.served.first import first, template
 from attnxr.dashboard.served.guard import be_discreet
-from attnxr.dashboard.served.shelf import SHELF, offered
+from attnxr.dashboard.served.shelf import SHELF
 from attnxr.dashboard.session.heads import Heads
 from attnxr.dashboard.session.state import State
 from attnxr.dashboard.views.dashboard import Dashboard
@@ -37,7 +37,10 @@ _HINTS = {
     False: Keys.hint,
     True: "Arrow keys move through heads (← →) and layers (↑ ↓), in the table through its rows.",
 }
-_NO_HEADS = "For a tab of all heads over many texts: attnxr corpus demo out.zarr, then attnxr serve --corpus out.zarr."
+_NO_HEADS = (
+    "For a tab of all heads over many texts: attnxr corpus demo, and start this server again; of your own corpus: "
+    "attnxr serve --corpus out.zarr."
+)
 _THEME = {
     "palette": {"primary": {"main": "#2a5ca8"}},
     "shape": {"borderRadius": 6},
@@ -73,8 +76,7 @@ def open_page(arguments: Sequence[str]) -> pmui.Page:
     """
     be_discreet()
     pn.extension(raw_css=[_STYLE], notifications=True, disconnect_notification=_LOST)
-    models, place = split(arguments)
-    return _Session(offered(models), place).page
+    return _Session(*asked_for(arguments)).page
 
 
 def _is_embedded(query: str) -> bool:

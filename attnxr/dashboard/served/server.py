@@ -20,11 +20,11 @@ from tornado.ioloop import PeriodicCallback
 from tornado.process import task_id
 
 from attnxr.dashboard.compute.cache import ANSWERS
-from attnxr.dashboard.served.corpora import CORPORA, split
+from attnxr.dashboard.served.corpora import CORPORA, asked_for
 from attnxr.dashboard.served.guard import Compressed, Headers, be_discreet, log_request
 from attnxr.dashboard.served.health import Health
 from attnxr.dashboard.served.page import open_page
-from attnxr.dashboard.served.shelf import SHELF, offered
+from attnxr.dashboard.served.shelf import SHELF
 from attnxr.dashboard.session.state import State
 from attnxr.errors import AttnxrError, InputError
 
@@ -111,8 +111,7 @@ def serve(
     """
     if num_procs > 1 and sys.platform == "win32":
         raise InputError("num_procs was given as more than 1, and Windows cannot fork. Expected 1.")
-    models, place = split(arguments)
-    models = offered(models)
+    models, place = asked_for(arguments)
     if place is not None:
         CORPORA(place)  # so that it is refused at once, and processes that are forked share it
     be_discreet()
