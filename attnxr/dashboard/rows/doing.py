@@ -149,7 +149,7 @@ def effect_line(effect: xr.Dataset) -> str:
 
 def _share(value: float) -> str:
     """In percent; there is no bound below, and where the mean changes hardly anything the digits say nothing."""
-    return f"{value:.0%}" if value >= _LEAST_SHARE else f"< {_LEAST_SHARE:.0%}"
+    return (f"{value:.0%}" if value >= _LEAST_SHARE else f"< {_LEAST_SHARE:.0%}").replace("-", "−")
 
 
 def _change(value: float) -> str:

@@ -116,7 +116,7 @@ class SignalAndEffect(View):
         """Why there is none to be computed; empty where nothing is known against it."""
         of = answer.request.of
         if of not in _OF_HEADS:
-            return f"only of what heads write; this question is of {OF_WORDS[of]}"
+            return f"only of what heads write; this question asks of “{OF_WORDS[of]}”"
         return self._state.refusal(self._aspect("effect"))
 
     def _wants_effect(self, answer: Answer) -> bool:

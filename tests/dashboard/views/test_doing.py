@@ -88,7 +88,9 @@ def test_changes_are_those_of_effects_and_of_the_words_together(
     shares = [1 - change / mean for change in changes]
     assert rows[1][3] == ""
     for row, share in zip(rows, shares, strict=True):
-        assert row[3] == "" or float(row[3].strip("< %")) == pytest.approx(max(100 * share, -1000), rel=1e-3, abs=0.6)
+        assert row[3] == "" or float(row[3].strip("< %").replace("−", "-")) == pytest.approx(
+            max(100 * share, -1000), rel=1e-3, abs=0.6
+        )
 
 
 def test_promoted_words_and_places_are_those_of_the_library(

@@ -65,11 +65,11 @@ def expected(model: attnxr.Model, answer: Answer, layer: int, head: int, positio
     measure = "kl_anywhere" if "kl_anywhere" in effect else "hidden_change_anywhere"
     recovered = float(effect.recovered.sel(measure=measure))
     word = label(effect.replacement_token.item(), effect.replacement_text.item())
+    share = (f"{recovered:.0%}" if recovered >= -10 else "< -1000%").replace("-", "−")
     return [
         f"head {head}: “{label(nearest.neighbor.item(), nearest.neighbor_text.item())}” is nearer than "
         f"{'all 99' if farther == 99 else f'{farther} of 99'} random vectors (p {f'{p:.3f}' if p < 1 else 1})",
-        f"head {head}: “{word}” in its place recovers {f'{recovered:.0%}' if recovered >= -10 else '< -1000%'} "
-        f"(the output changes by {float(effect[measure]):.4f})",
+        f"head {head}: “{word}” in its place recovers {share} (the output changes by {float(effect[measure]):.4f})",
     ]
 
 
@@ -215,7 +215,10 @@ def test_what_cannot_be_had_is_said_with_its_reason(solve: Solve, soon: None) ->
         worker = Worker(state, load)
         view = shown(state)
         await until(lambda: texts(view)[0] != COMPUTING)
-        assert texts(view) == ["There is no such model here.", "only of what heads write; this question is of queries"]
+        assert texts(view) == [
+            "There is no such model here.",
+            "only of what heads write; this question asks of “queries”",
+        ]
         view.__panel__()._handle_msg({"name": "compute"})
         assert state.wanted == [Aspect("signal", state.layer, state.head, state.position)]
         worker.close()
