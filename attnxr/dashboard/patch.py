@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import panel as pn
 from bokeh.document import Document
 from bokeh.document.callbacks import invoke_with_curdoc
 from bokeh.document.events import DocumentPatchedEvent
 from bokeh.server.session import ServerSession
-
-_BETWEEN_TURNS = 20  # milliseconds, in which clicks of others are answered
-_TURNS: WeakKeyDictionary[Document, list[Callable[[], object]]] = WeakKeyDictionary()
 
 
 def in_one_patch(change: Callable[[], object]) -> None:
@@ -31,38 +27,6 @@ def in_one_patch(change: Callable[[], object]) -> None:
             change()
 
     pn.state.execute(run, schedule=True)
-
-
-def in_turn(change: Callable[[], object]) -> None:
-    """Make a change that takes long and may come later, with the event loop free for all visitors before each.
-
-    Without a served page there is nobody else, and it is made at once.
-
-    Parameters
-    ----------
-    change : callable
-        What to do.
-    """
-    document = pn.state.curdoc
-    if document is None or document.session_context is None:
-        change()
-        return
-    waiting = _TURNS.setdefault(document, [])
-    waiting.append(change)
-    if len(waiting) == 1:
-        _give_turn(document, waiting)
-
-
-def _give_turn(document: Document, waiting: list[Callable[[], object]]) -> None:
-    def turn() -> None:
-        try:
-            waiting[0]()
-        finally:
-            del waiting[0]
-            if waiting:
-                _give_turn(document, waiting)
-
-    document.add_timeout_callback(lambda: in_one_patch(turn), _BETWEEN_TURNS)
 
 
 # Bokeh's own hold sends a message for each thing that changed: a dozen a click, which cost the server and the browser

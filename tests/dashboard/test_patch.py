@@ -6,25 +6,20 @@ import asyncio
 import json
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import panel as pn
 import pytest
-from bokeh.document import Document
 from bokeh.models import Div, TextInput
 from bokeh.server.session import ServerSession
-from panel.io.state import set_curdoc
 from tornado.httpclient import AsyncHTTPClient
-from tornado.ioloop import IOLoop
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-from attnxr.dashboard.patch import _send_at_once, in_one_patch, in_turn
+from attnxr.dashboard.patch import _send_at_once, in_one_patch
 
 PATIENCE = 60  # seconds
-TURNS = "in turn"
-HAPPENED: list[str] = []
 
 
 @pytest.fixture
@@ -46,20 +41,6 @@ def test_they_do_where_bokeh_takes_no_writes_but_its_own(address: str, monkeypat
     # As since Bokeh 3.10; older ones send what is held themselves too.
     monkeypatch.setitem(ServerSession.__annotations__, "_pending_writes", "list[_PendingPatch] | None")
     assert asyncio.run(_answers(address)) == ["once", "once, and more", "twice", "twice, and more"]
-
-
-def test_changes_in_turn_come_one_after_the_other_and_the_loop_is_free_between(address: str) -> None:
-    HAPPENED.clear()
-    assert asyncio.run(_answers(address, [TURNS])) == ["1", "3", "4"]
-    # The second fails, and the others come all the same.
-    assert HAPPENED[:7] == ["asked", "turn 1", "between", "turn 2", "turn 3", "between", "turn 4"]
-
-
-def test_without_a_page_a_change_is_made_at_once() -> None:
-    made: list[str] = []
-    with set_curdoc(Document()):
-        in_turn(partial(made.append, "it"))
-    assert made == ["it"]
 
 
 def test_a_visitor_who_has_just_left_is_sent_nothing_and_nothing_is_logged(
@@ -115,26 +96,11 @@ def _page() -> pn.Column:
         said.text = text
         more.text = f"{text}, and more"
 
-    def turn(number: int) -> None:
-        HAPPENED.append(f"turn {number}")
-        if number == 2:
-            raise ZeroDivisionError(number)
-        said.text = str(number)
-        IOLoop.current().call_later(0.005, HAPPENED.append, "between")
-
-    def answer(_attr: str, _old: str, new: str) -> None:
-        if new == TURNS:
-            for number in (1, 2, 3, 4):
-                in_turn(partial(turn, number))
-            HAPPENED.append("asked")
-        else:
-            in_one_patch(partial(change, new))
-
-    asked.on_change("value", answer)
+    asked.on_change("value", lambda _attr, _old, new: in_one_patch(partial(change, new)))
     return pn.Column(asked, said, more)
 
 
-async def _answers(address: str, texts: Sequence[str] = ("once", "twice")) -> list[str]:
+async def _answers(address: str) -> list[str]:
     """What a page is sent when its input becomes one text, then another."""
     page = await _fetched(f"http://{address}/")
     token = re.search(r'"token":\s*"([^"]+)"', page)
@@ -146,10 +112,10 @@ async def _answers(address: str, texts: Sequence[str] = ("once", "twice")) -> li
     asked = re.search(r'"name": ?"TextInput", ?"id": ?"(\w+)"', json.dumps(document))
     assert asked is not None
     answers: list[str] = []
-    for text in texts:
+    for text in ("once", "twice"):
         change = {"kind": "ModelChanged", "model": {"id": asked[1]}, "attr": "value", "new": text}
         await _send(connection, "PATCH-DOC", {"events": [change]})
-        until = len(answers) + (3 if text == TURNS else 2)
+        until = len(answers) + 2
         while len(answers) < until:
             kind, content = await _received(connection)
             if kind == "PATCH-DOC":

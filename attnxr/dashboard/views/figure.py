@@ -16,7 +16,7 @@ import xarray as xr
 
 from attnxr.dashboard.files.exports import citation, file_name
 from attnxr.dashboard.parts import FigureFiles, Heading
-from attnxr.dashboard.patch import in_one_patch, in_turn
+from attnxr.dashboard.patch import in_one_patch
 from attnxr.dashboard.session.answer import Answer
 from attnxr.dashboard.session.state import State
 from attnxr.dashboard.views.view import View
@@ -55,7 +55,6 @@ class Figure(View):
         self._state = self._take(given)
         self._heading = heading
         self._drawn: Hashable = None
-        self._waits = False  # for its turn to be drawn
         # By the names of the layers, their plots: one for every place the figure is displayed at, gone when it is
         # displayed there no more.
         self._plots: dict[str, WeakSet[Any]] = {}
@@ -122,9 +121,8 @@ class Figure(View):
         shape = self._shape()
         self._heading.detail = "" if shape is None else self._detail()
         if shape not in (None, self._drawn):
-            if not self._waits:
-                self._waits = True
-                in_turn(self._draw_anew)
+            self._drawn = shape
+            self._draw()
             return
         sources = None if shape is None else self._sources()
         renamed = shape is not None and self._named is not self._answer
@@ -141,13 +139,6 @@ class Figure(View):
             for plot in plots:
                 self._fill(layer, plot, columns)
         pn.io.push_notebook(self._pane)
-
-    def _draw_anew(self) -> None:
-        self._waits = False
-        shape = self._shape() if self.shown else None
-        if shape not in (None, self._drawn):  # it may have become another one while it waited
-            self._drawn = shape
-            self._draw()
 
     def _draw(self) -> None:
         self.cleanup()
