@@ -108,7 +108,7 @@ def test_a_zarr_codec_that_runs_code_is_refused(tmp_path: Path, near: xr.Dataset
         (b"\x80\x05cos\nsystem\n", "neither NetCDF-4"),
         (b"\x89HDF\r\n\x1a\n" + b"\0" * 4000, "cannot be read"),
         (b"PK\x03\x04" + b"\0" * 4000, "cannot be read"),
-        (b"CDF\x01" + b"\0" * 4000, "neither NetCDF-4"),
+        (b"CDF\x01" + b"\0" * 4000, "of NetCDF 3"),
     ],
 )
 def test_what_is_no_such_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:

@@ -100,7 +100,8 @@ def test_nothing_of_an_old_answer_stays(answered: State) -> None:
 
 def test_controls_change_the_request(state: State) -> None:
     controls = Controls(state, OpenFile(state))
-    part(controls, TextBox)._handle_msg({"text": "Fruit flies."})
+    text, _target = pn.panel(controls).select(TextBox)
+    text._handle_msg({"text": "Fruit flies."})
     for name, value in (("model", "roberta"), ("metric", "centered_cosine"), ("positional", False)):
         send(controls, {"name": name, "value": value})
     assert state.request == Request("Fruit flies.", "roberta", "centered_cosine", False)
