@@ -126,12 +126,11 @@ def test_who_leaves_while_the_page_opens_is_no_matter_for_the_log(caplog: pytest
 
 
 def when_nobody_is_there(before: Counter[str]) -> Counter[str]:
-    """What there is more of than before, as soon as that becomes no less."""
+    """What there is more of than before, as soon as that becomes no less; what comes and goes is no reason to wait."""
     found, since = live() - before, time.monotonic()
     while found and time.monotonic() - since < QUIET:
         time.sleep(0.5)
         left = live() - before
         if sum(left.values()) < sum(found.values()):
-            since = time.monotonic()
-        found = left
+            found, since = left, time.monotonic()
     return found
