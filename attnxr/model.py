@@ -108,11 +108,7 @@ def load_model(
     if device is not None:
         try:
             nn.Module.to(hf_model, torch.device(device))
-        except (
-            RuntimeError,
-            AssertionError,
-            TypeError,
-        ) as error:  # no such device, or none that this torch was built for
+        except (RuntimeError, AssertionError, TypeError) as error:  # no device, or none that this torch was built for
             raise InputError(
                 f"device={device!r} was given, to which the model cannot be moved ({error}). Expected a torch device "
                 "that this machine has, such as 'cpu'."

@@ -152,13 +152,7 @@ class Reader:
         types = [int(i) for i in found.get("token_type_ids", ())]
         sentence_of = found.sequence_ids(0) if fast else []
         if fast:
-            offsets = [
-                (start, start)
-                if name == "▁" and number is not None and sentences[number][start:end].strip()
-                else (start, end)
-                for name, number, (start, end) in zip(found.tokens(), sentence_of, found["offset_mapping"], strict=True)
-            ]  # the blank that some put before a text is said to stand where its first letter does
-            spans = _spans_of(sentences, offsets, sentence_of)
+            spans = _spans_of(sentences, _offsets(found, sentences, sentence_of), sentence_of)
             words = words_of(found.word_ids(0), sentence_of)
             tokens = Tokens(ids, [start for start, _ in spans], [end for _, end in spans], words, types=types)
         else:
@@ -352,6 +346,19 @@ def _checked(text: object) -> str:
 
 def _is_chat(text: Any) -> bool:
     return isinstance(text, list | tuple) and len(text) > 0 and all(isinstance(each, Mapping) for each in text)
+
+
+def _offsets(found: Any, sentences: Sequence[str], sentence_of: Sequence[int | None]) -> list[tuple[int, int]]:
+    """Where each token stands in its sentence, as the tokenizer says.
+
+    Of the blank that some put before a text, it says the place of the first letter: the blank has no place in the text.
+    """
+    offsets = list(found["offset_mapping"])
+    for i, (name, number) in enumerate(zip(found.tokens(), sentence_of, strict=True)):
+        start, end = offsets[i]
+        if name == "▁" and number is not None and sentences[number][start:end].strip():
+            offsets[i] = start, start
+    return offsets
 
 
 def _spans_of(

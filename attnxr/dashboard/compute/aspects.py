@@ -198,14 +198,15 @@ def _effects(answer: Answer, model: Model, aspect: Aspect, report: Report) -> xr
 
 def _effect(answer: Answer, model: Model, aspect: Aspect, report: Report) -> xr.Dataset:
     """What `attnxr.effects` says of one head at one token, with its nearest word of the own layer in its place."""
-    report("Putting the nearest word in the chosen head's place", None)
+    message = "Putting the nearest word in the chosen head's place"
+    report(message, None)
     of_head = answer.encodings.isel(layer=[aspect.layer], head=[aspect.head])
     return effects(
         model,
         of_head.isel(position=[aspect.position]),
         by="neighbor",
         mean=of_head["head_encoding"].mean("position"),
-        progress=lambda fraction: report("Putting the nearest word in the chosen head's place", fraction),
+        progress=lambda fraction: report(message, fraction),
     )
 
 
