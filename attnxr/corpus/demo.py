@@ -14,6 +14,7 @@ def demo_store() -> Path:
 
     Examples
     --------
+    >>> from attnxr.corpus.demo import demo_store
     >>> demo_store().parts[-2:]
     ('attnxr', 'demo.zarr')
     """
