@@ -86,7 +86,7 @@ def _of_block(which: Moment, block: Block, heads: NDArray[np.intp], places: NDAr
     """Of some heads and positions of a block: (heads, places, …)."""
     if which == "vocabulary_mean":
         return block.mean(heads, places)
-    mean = block.row_mean  # asked for here: this thread holds the tables, so that others would wait for it
+    mean = block.row_mean
     groups = []
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for start in range(0, len(places), _PLACES):

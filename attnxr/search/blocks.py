@@ -3,7 +3,6 @@
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -59,17 +58,17 @@ class Block:
         tables = Tables(1 << 62) if tables is None else tables
         return cls(rows, np.zeros((heads, 1, features)), np.zeros((heads, features)), tables, key)
 
-    @cached_property
+    @property
     def row_mean(self) -> NDArray[np.float64]:
-        """Mean of each head's rows: float64 (heads, d)."""
+        """Mean of each head's rows: float64 (heads, d). Computed where it is not kept."""
         return self.tables.get(
             ("row mean", self.key),
             lambda: np.stack(in_threads(lambda rows: rows.mean(axis=0, dtype=np.float64), self.rows)),
         )
 
-    @cached_property
+    @property
     def screened(self) -> Screened:
-        """The rows, less their mean, as the screen of a search knows them."""
+        """The rows, less their mean, as the screen of a search knows them. Computed where they are not kept."""
 
         def screen(h: int) -> kernels.Vectors:
             return kernels.quantised(self.rows[h], mean[h], PANEL)

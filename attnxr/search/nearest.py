@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from attnxr.options import Metric
 from attnxr.search import exact, kernels
-from attnxr.search.blocks import Block, in_threads
+from attnxr.search.blocks import Block, Screened, in_threads
 from attnxr.search.simd import PANEL, QUERIES
 
 Progress = Callable[[float], None]
@@ -121,7 +121,8 @@ def search(
     centred = metric == "centered_cosine"
     centre = block.mean(np.arange(len(block.rows)), places) if centred else np.zeros_like(block.shift)
     found = Nearest.empty(queries.shape[:3], k)
-    task = _Task(block, block.scale(places), centre, queries, place, own, _KIND[metric], centred, found)
+    scale, rows = block.scale(places), block.screened
+    task = _Task(block, scale, rows, block.row_mean, centre, queries, place, own, _KIND[metric], centred, found)
     order = np.argsort(place, kind="stable")  # queries that share a position's tables lie together
     threads = torch.get_num_threads()
     heads = np.unique(block_heads)
@@ -176,6 +177,8 @@ class _Task:
 
     block: Block
     scale: NDArray[np.float64]  # (P, V)
+    rows: Screened
+    row_mean: NDArray[np.float64]  # (heads, d), which the screened rows are less
     centre: NDArray[np.float64]  # (heads, P, d)
     queries: NDArray[np.floating]  # (L, H, n, d)
     place: NDArray[np.intp]  # (n,)
@@ -191,7 +194,7 @@ class _Task:
         entries = self._entries(head, places)
         queries, columns, kappa = self._screened(head, entries, which, place)
         found = kernels.nothing_found(k, len(place), len(entries.rows))
-        rows = self.block.screened.heads[head]
+        rows = self.rows.heads[head]
         panels = len(rows.numbers)
         step = max(1, _STEP // (PANEL * queries.z.size))
         for first in range(0, panels, step):
@@ -223,7 +226,7 @@ class _Task:
         own_distance, own_score, own_error = np.empty((3, n))
         kernels.prepare(self.kind, entries, z, place, own, own_distance, own_score, own_error)
         origin = np.zeros(d)
-        row_mean = self.block.row_mean[head]  # the screen's rows are less this
+        row_mean = self.row_mean[head]
         shift, offset = entries.shift + row_mean, entries.offset[None]
         rest = np.zeros(len(shift))
         if self.centred:

@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Protocol, TypeVar
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
 
 from cachetools import LRUCache
 
@@ -29,7 +30,10 @@ class Tables:
 
     def __init__(self, budget: int):
         self._kept: LRUCache[Hashable, Sized] = LRUCache(budget, getsizeof=lambda table: table.nbytes)
-        self._lock = threading.RLock()
+        # Never held while a table is made: whatever makes one may ask for others and take locks of its own, and so may
+        # those who ask.
+        self._lock = threading.Lock()
+        self._being_made: dict[Hashable, Future[Any]] = {}  # with None as the result where that failed
 
     @property
     def nbytes(self) -> int:
@@ -37,17 +41,43 @@ class Tables:
         return int(self._kept.currsize)
 
     def get(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        """Get a table, made by the first who asks for it while the others wait."""
+        """Get a table, made by the first who asks for it while the others who ask for it wait."""
         return self.get_all([key], lambda missing: [make()])[0]
 
     def get_all(self, keys: Sequence[Hashable], make: Callable[[list[int]], Iterable[_T]]) -> list[_T]:
-        """Get several tables; those that are missing, by their places among the keys, are made in one call."""
-        with self._lock:
-            found = {key: self._kept.get(key) for key in keys}
-            places = {key: i for i, key in enumerate(keys) if found[key] is None}
-            if places:
-                for key, table in zip(places, make(list(places.values())), strict=True):
-                    found[key] = table
+        """Get several tables; those that are missing, by their places among the keys, are made in one call.
+
+        What another thread is making is waited for. Where that fails, it is made here.
+        """
+        found: dict[Hashable, _T] = {}
+        while missing := {key: i for i, key in enumerate(keys) if key not in found}:
+            mine: dict[Hashable, int] = {}
+            others: dict[Hashable, Future[_T | None]] = {}
+            with self._lock:
+                for key, i in missing.items():
+                    if (table := self._kept.get(key)) is not None:
+                        found[key] = table  # type: ignore[assignment]
+                    elif key in self._being_made:
+                        others[key] = self._being_made[key]
+                    else:
+                        mine[key], self._being_made[key] = i, Future()
+            if mine:  # before any wait, so that two who ask for the same ones do not wait for each other
+                found |= self._make(mine, make)
+            for key, future in others.items():
+                if (made := future.result()) is not None:
+                    found[key] = made
+        return [found[key] for key in keys]
+
+    def _make(self, places: dict[Hashable, int], make: Callable[[list[int]], Iterable[_T]]) -> dict[Hashable, _T]:
+        made: dict[Hashable, _T] = {}
+        try:
+            made = dict(zip(places, make([*places.values()]), strict=True))
+        finally:
+            with self._lock:
+                waited_for = {key: self._being_made.pop(key) for key in places}
+                for key, table in made.items():
                     if table.nbytes <= self._kept.maxsize:
                         self._kept[key] = table
-            return [found[key] for key in keys]  # type: ignore[misc]
+            for key, future in waited_for.items():
+                future.set_result(made.get(key))
+        return made

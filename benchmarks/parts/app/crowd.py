@@ -101,8 +101,8 @@ async def _visit(
             ranks = expected[each]
             visitor.patched.clear()
             await visitor.run(each)
-            # The page keeps the chosen token where the text has one there.
-            await _until_right(visitor, lambda rows, ranks=ranks: rows in ranks, begins, seen.texts, "text", seen)
+            first = ranks[visitor.position]
+            await _until_right(visitor, lambda rows, first=first: rows == first, begins, seen.texts, "text", seen)
             for turn in range(1, 5):
                 await asyncio.sleep(max(0.0, begins + (turn + chance.random() / 2) * minute / 5 - time.perf_counter()))
                 visitor.patched.clear()

@@ -65,7 +65,8 @@ class WireVisitor:
         await self._message(self._chips, "index", self.position)
 
     async def run(self, text: str) -> None:
-        """Ask about another text."""
+        """Ask about another text, of which the page chooses the first word."""
+        self.position = 1
         await self._message(self._text_box, "text", text)
 
     async def until(self, named: str, since: float = 0.0) -> None:
