@@ -10,6 +10,7 @@ from threading import Lock
 
 from threadpoolctl import threadpool_limits
 
+from attnxr.dashboard.served.memory import give_back
 from attnxr.errors import InputError
 from attnxr.loading.by_name import is_cached
 from attnxr.model import Model, load_model
@@ -54,6 +55,7 @@ class Shelf:
                 _keep_for_life()
                 # What a page asks has threads of its own. NumPy's, for products as small as a head, would only contend.
                 threadpool_limits(1, user_api="blas")
+                give_back()
             return self._models[name]
 
     def loaded(self, name: str) -> Model | None:
