@@ -25,11 +25,12 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from threading import Thread
 from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 import panel as pn
 import torch
@@ -65,6 +66,7 @@ class Kind:
         self._executor = ThreadPoolExecutor(
             threads, thread_name_prefix=f"attnxr-{name}", initializer=_use_cores, initargs=(cores,)
         )
+        self._begun: WeakSet[Future[Any]] = WeakSet()
         self._waiting: dict[object, None] = {}  # in their order; a job puts itself in, and a thread takes it out
 
     @property
@@ -85,11 +87,18 @@ class Kind:
             self._waiting.pop(job, None)
             return work()
 
-        return asyncio.get_running_loop().run_in_executor(self._executor, run)
+        begun = self._executor.submit(run)
+        self._begun.add(begun)
+        return asyncio.wrap_future(begun)
 
     def leave(self, job: object) -> None:
         """Let a job that nobody wants any more wait no longer: its turn will take no time."""
         self._waiting.pop(job, None)
+
+    def end(self) -> set[Future[Any]]:
+        """Begin nothing more; gives what still runs."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        return {each for each in self._begun if not each.done()}
 
 
 def _use_cores(cores: int) -> None:
@@ -114,6 +123,23 @@ MAKE = Kind("make", 2)
 """Files that are made of an answer."""
 OPEN = Kind("open", 2)  # each has a process of its own
 """Files that are opened in place of a text."""
+
+
+def end_all(patience: float) -> bool:
+    """Begin no job any more, and wait for those that run.
+
+    Parameters
+    ----------
+    patience : float
+        Seconds.
+
+    Returns
+    -------
+    bool
+        Whether all have ended. One that cannot, such as a download that stands still, would keep Python from ending.
+    """
+    running = {each for kind in (ANSWER, QUIET, COMPARE, MAKE, OPEN) for each in kind.end()}
+    return not wait(running, patience).not_done
 
 
 class _OvertakenError(Exception):

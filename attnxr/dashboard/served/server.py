@@ -20,6 +20,7 @@ from tornado.ioloop import PeriodicCallback
 from tornado.process import task_id
 
 from attnxr.dashboard.compute.cache import ANSWERS
+from attnxr.dashboard.compute.jobs import end_all
 from attnxr.dashboard.served.corpora import CORPORA, asked_for
 from attnxr.dashboard.served.guard import Compressed, Headers, be_discreet, log_request
 from attnxr.dashboard.served.health import Health
@@ -153,9 +154,11 @@ def serve(
     with suppress(KeyboardInterrupt):
         server.io_loop.start()
     server.stop()
-    warming.join(_PATIENCE)
-    if warming.is_alive():
-        # A large model loads, or is fetched. Python would abort where it ends in the middle of torch's work.
+    ended = end_all(_PATIENCE)
+    warming.join(_PATIENCE if ended else 0)
+    if warming.is_alive() or not ended:
+        # A large model loads, or is fetched. Python would wait for jobs, which can take for ever, and abort where it
+        # ends in the middle of torch's work.
         sys.stdout.flush()
         os._exit(0)
 

@@ -67,3 +67,31 @@ def test_a_server_ends_when_it_is_told_to_though_nobody_reads_what_it_prints() -
             assert server.wait(60) == 0
         finally:
             server.kill()
+
+
+STUCK = """
+import time
+from tornado.ioloop import IOLoop
+from attnxr.dashboard.compute.jobs import ANSWER
+from attnxr.dashboard.served.server import serve
+
+def visit():
+    ANSWER.begin(object(), lambda: print("begun", flush=True) or time.sleep(1_000))
+
+IOLoop.current().call_later(0.5, visit)
+serve(["minilm"], port=0)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="it has no such signal")
+def test_a_server_ends_though_a_job_cannot() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+    ) as server:
+        try:
+            assert server.stdout is not None
+            assert {server.stdout.readline().split()[0] for _ in range(2)} == {"attnxr", "begun"}
+            server.terminate()
+            assert server.wait(60) == 0
+        finally:
+            server.kill()
