@@ -3,6 +3,7 @@
 import ctypes
 import sys
 import time
+from collections.abc import Callable
 from functools import cache
 from threading import Thread
 
@@ -23,7 +24,7 @@ def give_back() -> None:
         Thread(target=_go_on, args=(trim,), name="attnxr-memory", daemon=True).start()
 
 
-def _go_on(trim: "ctypes._NamedFuncPointer") -> None:
+def _go_on(trim: Callable[[int], object]) -> None:
     done = time.process_time()
     while True:
         time.sleep(_EVERY)
