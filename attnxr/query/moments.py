@@ -31,7 +31,7 @@ _PLACES = 128  # positions whose scales are
 def answer(question: Question, which: Iterable[Moment]) -> xr.Dataset:
     """Some moments for all of a question's layers, heads and positions; see `Model.moments`.
 
-    They are kept among the vocabulary's tables, as one text is asked about again and again.
+    They are kept, within a bound, as one text is asked about again and again.
     """
     frame, options = question.frame, question.options
     where = ["head", "kv_head", "position", "text_id", "text_position"]
@@ -43,7 +43,7 @@ def answer(question: Question, which: Iterable[Moment]) -> xr.Dataset:
     asked = (options.of, options.space, options.vocab_layer, options.positional, *texts, *places)
     found: dict[str, NDArray[np.float64]] = {}
     for each in which:
-        kept = question.tables.get(("moments", each, *asked), lambda each=each: moment(question, each))  # type: ignore[misc]
+        kept = question.of_texts.get(("moments", each, *asked), lambda each=each: moment(question, each))  # type: ignore[misc]
         found[each] = np.broadcast_to(kept, (*question.shape, *kept.shape[3:]))
     return frame.dataset(found, schema.MOMENTS)
 

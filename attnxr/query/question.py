@@ -65,8 +65,8 @@ class Question:
         What makes a Dataset of the answer's arrays.
     names : VocabularyTokens
         Of the V entries.
-    tables : Tables
-        Where to keep what is worth keeping about the vocabulary.
+    of_texts : Tables
+        Where to keep what is worth keeping about a text's places.
     """
 
     def __init__(self, seen: Snapshot, request: Request):
@@ -76,7 +76,7 @@ class Question:
         self.shape = request.vectors.shape[:3]
         self.options: Options = request.options
         self.frame: Frame = request.frame
-        self.names, self.tables = seen.tokens, seen.vocabulary.tables
+        self.names, self.of_texts = seen.tokens, seen.vocabulary.of_texts
         self._lock = threading.Lock()
         self._parts: dict[int, Part] = {}
 

@@ -28,6 +28,7 @@ from attnxr.vocabulary.paths import Name, Path
 
 _TOLERANCE = 1e-5
 _LONG = 128  # tokens of the text that encodings are compared with
+_OF_TEXTS = 1 << 28  # bytes of what is kept of single texts' places, such as moments
 _TEXTS = 32  # texts that are kept, as they arrived: a person asks several things of one
 _ULPS = 4  # a model in half precision agrees with itself no better than to so many units of its last place
 
@@ -99,6 +100,8 @@ class Vocabulary:
         self.window = window
         self.size = size
         self.tables = Tables(memory)
+        # Apart from those: what a corpus of many texts leaves behind would fill their room, and is not asked for again.
+        self.of_texts = Tables(min(memory, _OF_TEXTS))
         self._tolerance = max(_TOLERANCE, _ULPS * torch.finfo(window.model.dtype).eps)
         self._length = min(window.layout.max_tokens or _LONG, _LONG)
         self._lock = threading.RLock()

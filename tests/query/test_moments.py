@@ -10,6 +10,7 @@ import xarray as xr
 
 import attnxr
 import attnxr.query.moments
+import attnxr.vocabulary.encodings
 from attnxr.errors import InputError
 from attnxr.options import MOMENTS, VARIABLE
 from tests.support import models
@@ -119,6 +120,24 @@ def test_what_is_kept_serves_other_layers_and_nothing_else(monkeypatch: pytest.M
         fresh = attnxr.Model(models.tiny_bert(), memory=0).moments(dataset, include=["vocabulary_mean"], **options)
         xr.testing.assert_identical(kept, fresh)
     assert len(made) == 1 + 2 * len(others)
+
+
+def test_those_of_many_texts_leave_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that built corpora grew by what it kept of each of their texts."""
+    monkeypatch.setattr(attnxr.vocabulary.encodings, "_OF_TEXTS", 40_000)
+    model = attnxr.Model(models.tiny_bert())
+
+    def ask(token_ids: list[int]) -> int:
+        model.moments(model.encode(token_ids=token_ids))
+        return model._look().vocabulary.tables.nbytes
+
+    all_places = ask([1, 2, 3, 4])
+    of_texts = model._look().vocabulary.of_texts
+    one = of_texts.nbytes
+    assert 0 < one < 20_000
+    for i in range(8):
+        assert ask([i, 2, 3, 4]) == all_places
+    assert one < of_texts.nbytes <= 40_000
 
 
 def test_an_unknown_moment_is_refused(tiny: Case) -> None:
