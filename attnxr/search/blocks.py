@@ -18,14 +18,15 @@ _BATCH = 4096  # vocabulary entries taken at once
 
 @dataclass(frozen=True, eq=False)
 class Screened:
-    """Rows, less their mean, as the screen of a search knows them: a `kernels.Vectors` for each head."""
+    """Rows, less their mean (heads, d), as the screen of a search knows them: a `kernels.Vectors` for each head."""
 
+    mean: NDArray[np.float64]
     heads: list[kernels.Vectors]
 
     @property
     def nbytes(self) -> int:
         """Bytes that it takes."""
-        return sum(part.nbytes for head in self.heads for part in head)
+        return self.mean.nbytes + sum(part.nbytes for head in self.heads for part in head)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +71,15 @@ class Block:
     def screened(self) -> Screened:
         """The rows, less their mean, as the screen of a search knows them. Computed where they are not kept."""
 
-        def screen(h: int) -> kernels.Vectors:
-            return kernels.quantised(self.rows[h], mean[h], PANEL)
+        def make() -> Screened:
+            mean = self.row_mean
 
-        mean = self.row_mean
-        return self.tables.get(("screened", self.key), lambda: Screened(in_threads(screen, range(len(mean)))))
+            def screen(h: int) -> kernels.Vectors:
+                return kernels.quantised(self.rows[h], mean[h], PANEL)
+
+            return Screened(mean, in_threads(screen, range(len(mean))))
+
+        return self.tables.get(("screened", self.key), make)
 
     def scale(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
         """Scale of each entry at some of the positions: float64 (len(places), V); equal words have equal bits."""

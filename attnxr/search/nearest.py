@@ -122,7 +122,7 @@ def search(
     centre = block.mean(np.arange(len(block.rows)), places) if centred else np.zeros_like(block.shift)
     found = Nearest.empty(queries.shape[:3], k)
     scale, rows = block.scale(places), block.screened
-    task = _Task(block, scale, rows, block.row_mean, centre, queries, place, own, _KIND[metric], centred, found)
+    task = _Task(block, scale, rows, centre, queries, place, own, _KIND[metric], centred, found)
     order = np.argsort(place, kind="stable")  # queries that share a position's tables lie together
     threads = torch.get_num_threads()
     heads = np.unique(block_heads)
@@ -178,7 +178,6 @@ class _Task:
     block: Block
     scale: NDArray[np.float64]  # (P, V)
     rows: Screened
-    row_mean: NDArray[np.float64]  # (heads, d), which the screened rows are less
     centre: NDArray[np.float64]  # (heads, P, d)
     queries: NDArray[np.floating]  # (L, H, n, d)
     place: NDArray[np.intp]  # (n,)
@@ -226,7 +225,7 @@ class _Task:
         own_distance, own_score, own_error = np.empty((3, n))
         kernels.prepare(self.kind, entries, z, place, own, own_distance, own_score, own_error)
         origin = np.zeros(d)
-        row_mean = self.row_mean[head]
+        row_mean = self.rows.mean[head]  # the screen's rows are less this
         shift, offset = entries.shift + row_mean, entries.offset[None]
         rest = np.zeros(len(shift))
         if self.centred:
