@@ -8,6 +8,7 @@ import tempfile
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="attnxr-tests-")  # an empty cache, whatever this machine has
 os.environ["HF_HUB_CACHE"] = os.path.join(os.environ["HF_HOME"], "hub")
+os.environ["XDG_CACHE_HOME"] = os.environ["HF_HOME"]  # no "attnxr corpus demo" whose heads every page would show
 
 import gc
 import shutil
