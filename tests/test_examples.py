@@ -33,8 +33,8 @@ def run(notebook: Any) -> Any:
 
 def of_page(path: Path) -> Any:
     """A notebook of the cells of a page that is run when the site is built."""
-    cells = re.findall(r"^```\{code-cell\} python\n((?::.*\n)*)(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for _, code in cells])
+    cells = re.findall(r"^```\{code-cell\} python\n(?::[^\n]*\n)*(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in cells])
 
 
 def outputs(notebook: Any) -> list[list[Any]]:
