@@ -37,6 +37,8 @@ def test_a_head_is_found_compared_and_seen_in_a_text(
     page = open_page(heads_server)
     page.get_by_role("tab", name="Heads").click()
     row(page, 1, 2).click()
+    tabs = page.get_by_role("tablist", name="Pages").bounding_box()
+    assert 46 <= tabs["y"] < 80 - tabs["height"]  # below the bar; and the map of one text is still on the first screen
     expect(page.locator(".card-line[data-mark=chosen] h2")).to_have_text("Layer 1, head 2")
     page.get_by_role("button", name="Pin beside another").click()
     page.keyboard.press("ArrowDown")

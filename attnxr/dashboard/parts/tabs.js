@@ -1,7 +1,7 @@
 export function render({ model }) {
   const box = document.createElement("div")
   const list = document.createElement("div")
-  list.className = "tablist"
+  list.className = model.pages ? "tablist pages" : "tablist"
   list.setAttribute("role", "tablist")
   list.setAttribute("aria-label", model.caption)
   const views = model.get_child("views")
