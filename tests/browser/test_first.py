@@ -20,6 +20,22 @@ _SHIFTS = """window.shifts = []
     new PerformanceObserver((list) => { for (const entry of list.getEntries()) shifts.push(entry.value) })
         .observe({ type: "layout-shift", buffered: true })"""
 
+# Where names stand, and how wide they are.
+_PLACES = """(roots) => {
+    const found = []
+    const walk = (root) => {
+        for (const node of root.querySelectorAll("*")) {
+            if (node.matches("h2, .name:not(#first .bar *), .sample") && node.offsetWidth) {
+                const { x, width } = node.getBoundingClientRect()
+                found.push([node.textContent, [x, width]])
+            }
+            if (node.shadowRoot) walk(node.shadowRoot)
+        }
+    }
+    document.querySelectorAll(roots).forEach(walk)
+    return Object.fromEntries(found)
+}"""
+
 
 @pytest.fixture
 def without_scripts(browser: Browser, server: str) -> Any:
@@ -75,6 +91,22 @@ def test_the_page_proper_takes_its_place_without_a_jump(browser: Browser, server
         page.wait_for_timeout(500)
         assert page.evaluate("shifts.reduce((sum, each) => sum + each, 0)") < 0.05, width
         context.close()
+
+
+def test_names_stand_where_the_page_proper_has_them(browser: Browser, server: str) -> None:
+    for _ in range(2):  # the second visitor's first words are those of an answer
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.add_init_script(_OPEN)
+        page.goto(server, wait_until="commit")
+        page.locator("#first .first-part").first.wait_for()
+        before = page.evaluate(_PLACES, "#first")
+        expect(page.locator("#first")).to_have_count(0)
+        page.locator("table:not(.waiting)").first.wait_for()
+        after = page.evaluate(_PLACES, "[data-root-id]")
+        page.close()
+    assert {"Model", "Tokens", "Signal"} <= set(before)
+    for name, place in before.items():
+        assert place == pytest.approx(after[name], abs=0.5), name
 
 
 def test_what_no_font_has_is_told_by_its_code_point(visitor: Any) -> None:

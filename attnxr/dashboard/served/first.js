@@ -30,7 +30,8 @@ const drawPart = (box, { part, properties, sheets: own, children }) => {
 const draw = (node) => {
   const box = document.createElement("div")
   if (!node) return box
-  box.className = node.part ? "part" : `${node.row ? "row" : "column"} ${node.classes?.join(" ") ?? ""}`
+  // Names that nothing in a part has, which wears their style too.
+  box.className = node.part ? "first-part" : `first-${node.row ? "row" : "column"} ${node.classes?.join(" ") ?? ""}`
   box.style.margin = node.margin
   if (node.height) box.style.height = `${node.height}px`
   for (const [name, value] of Object.entries(node.styles)) box.style.setProperty(name, value)
